@@ -1,0 +1,82 @@
+"""What a stage gets: the workspace's folder, the parameters, the cell of the matrix it runs, and where files live."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from repblend.params import Params
+from repblend.store import JSON
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the grid: a method at a budget, written `<method>-<budget>`."""
+
+    method: str
+    budget: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Cell":
+        """Read `<method>-<budget>`, for example `k-center-100`.
+
+        Raises:
+            ValueError: the text does not end in a positive whole number after a dash.
+        """
+        method, _, budget = text.rpartition("-")
+        if not method or not budget.isdecimal() or int(budget) == 0:
+            raise ValueError(f"cell {text!r}: expected <method>-<budget>, for example repblend-100")
+        return cls(method, int(budget))
+
+    def __str__(self) -> str:
+        return f"{self.method}-{self.budget}"
+
+    def to_json(self) -> JSON:
+        return {"method": self.method, "budget": self.budget}
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where everything lives in a workspace. `dvc.yaml` names the same paths (a test compares them)."""
+
+    root: Path
+
+    @property
+    def params(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def data(self) -> Path:
+        """Images, annotation files and manifest (stage `prepare`)."""
+        return self.root / "data" / "prepared"
+
+    @property
+    def features(self) -> Path:
+        """Frozen features of every split (stage `encode`)."""
+        return self.root / "features"
+
+    @property
+    def experts(self) -> Path:
+        """Expert trajectories, one file each (stage `experts`)."""
+        return self.root / "experts"
+
+    def set(self, cell: Cell) -> Path:
+        """A coreset or distilled set (stages `select` and `distill`)."""
+        return self.root / "sets" / f"{cell}.safetensors"
+
+    def metrics(self, stage: str, name: object = None) -> Path:
+        """A stage's metrics file: `metrics/<stage>.json`, or `metrics/<stage>/<name>.json` for a cell."""
+        folder = self.root / "metrics"
+        return folder / f"{stage}.json" if name is None else folder / stage / f"{name}.json"
+
+    def checkpoint(self, stage: str, name: object) -> Path:
+        """Where an unfinished stage keeps what it can resume from; never an output."""
+        return self.root / "checkpoints" / stage / str(name)
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """Everything a stage's `run` needs."""
+
+    stage: str
+    cell: Cell | None
+    params: Params
+    paths: Paths

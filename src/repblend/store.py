@@ -1,0 +1,168 @@
+"""Files that are either whole or absent: atomic writes, canonical JSON, checked safetensors, SHA-256.
+
+Everything is written beside its target and renamed, so a reader (or a run after `kill -9`) never sees half a file.
+Nothing here is ever pickled.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+JSON = dict[str, Any]
+METADATA_KEY = "repblend"
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a path beside `target`; on success it replaces the target in one step, on any failure it is removed.
+
+    Works for a file and for a folder (the caller creates which it wants); an existing target folder is replaced.
+
+    Raises:
+        OSError: the disk is full or not writable; the message names the target and what to do.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    _remove(aside)
+    try:
+        yield aside
+        _sync(aside)
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(aside, target)
+        _sync(target.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(error.errno, f"{target}: no space left while writing. Nothing was kept of it; "
+                          "free some disk space and run the same command again") from error
+        raise
+    finally:
+        _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Flush a file, or a folder's entries, to the disk: a rename must not survive a power cut that its bytes do not."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically."""
+    with atomic_path(path) as aside:
+        aside.write_bytes(content)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write canonical JSON atomically: sorted keys, UTF-8, a final newline, and no NaN or infinity.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    try:
+        text = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"{path}: a value to be written is NaN or infinite; "
+                         "the computation before it diverged") from error
+    write_bytes(path, (text + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ValueError: the file is missing, not UTF-8 or not JSON; the message names the file and the line.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file. Run the stage that writes it (`dvc repro`)") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected UTF-8 text, byte {error.start} is not") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}: expected JSON, {error.msg}") from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: JSON | None = None) -> None:
+    """Write tensors as safetensors, atomically and with the same bytes for the same content.
+
+    Args:
+        tensors: name to torch tensor (any device) or NumPy array.
+        metadata: anything JSON can hold. It is kept in the header under one key, because the library writes
+            several keys in an order that changes from process to process.
+
+    Raises:
+        ValueError: a floating-point tensor holds NaN or infinity; nothing is written.
+    """
+    arrays = {name: _array(tensors[name]) for name in sorted(tensors)}
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"{path}: tensor '{name}' holds NaN or infinity; the computation before it diverged")
+    with atomic_path(path) as aside:
+        safetensors.numpy.save_file(arrays, aside, metadata={METADATA_KEY: json.dumps(metadata or {}, sort_keys=True)})
+
+
+def _array(tensor: Any) -> np.ndarray:
+    if hasattr(tensor, "detach"):
+        tensor = tensor.detach().cpu().contiguous().numpy()
+    return np.ascontiguousarray(tensor)
+
+
+@contextlib.contextmanager
+def open_tensors(path: Path, framework: str = "pt") -> Iterator[Any]:
+    """Open a safetensors file for reading single tensors or slices without loading the rest.
+
+    Args:
+        framework: `"pt"` for torch tensors, `"np"` for NumPy arrays (does not import torch).
+
+    Raises:
+        ValueError: the file is missing, truncated or not safetensors, or a tensor asked for is not in it.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file. Run the stage that writes it (`dvc repro`)")
+    try:
+        with safetensors.safe_open(path, framework=framework) as file:
+            yield file
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path}: expected a whole safetensors file ({error}). "
+                         "It is truncated or damaged: delete it and run `dvc repro`") from error
+
+
+def read_tensors(path: Path, framework: str = "pt") -> tuple[dict[str, Any], JSON]:
+    """Read a whole safetensors file: its tensors and its metadata.
+
+    Raises:
+        ValueError: as `open_tensors`.
+    """
+    with open_tensors(path, framework) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, read_metadata(file)
+
+
+def read_metadata(file: Any) -> JSON:
+    """Return the metadata that `write_tensors` put into an open safetensors file (empty if it put none)."""
+    return json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))

@@ -1,0 +1,74 @@
+"""Projection heads P_v and P_t (PAPER.md section 2, Architecture; parity/README.md section 1.1).
+
+    p = W1 x + b1;   z = W2 GELU(p) + b2;   h(x) = LayerNorm(z + p)
+
+A head is one flat vector of parameters and a function of it, because the method adds, subtracts and measures whole
+parameter vectors. Flat order, as published: W1, b1, W2, b2, LayerNorm weight, LayerNorm bias, each row-major.
+
+The released heads also drop out a tenth of z; both passes of its gradient draw different masks, so that the second
+differentiates another function than the first one summed. Dropout is left out here.
+
+Shapes: B rows, D_in features in, D features out and hidden, P parameters.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LAYER_NORM_EPSILON = 1e-5
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """Sizes of a projection head."""
+
+    d_in: int
+    """Features that come in."""
+    d: int
+    """Hidden width and features that go out."""
+
+    @property
+    def sizes(self) -> list[int]:
+        """Elements of W1, b1, W2, b2, LayerNorm weight, LayerNorm bias."""
+        return [self.d * self.d_in, self.d, self.d * self.d, self.d, self.d, self.d]
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(self.sizes)
+
+
+def apply_head(x: Tensor, flat: Tensor, spec: HeadSpec) -> Tensor:
+    """Apply a projection head; not normalised to unit length.
+
+    Args:
+        x: (B, D_in), image features or text embeddings.
+        flat: (P,) parameters, `spec.num_parameters` of them.
+
+    Returns:
+        (B, D). Differentiable twice in both arguments; works under `torch.func.vmap`.
+    """
+    w1, b1, w2, b2, scale, shift = flat.split(spec.sizes)
+    projected = F.linear(x, w1.view(spec.d, spec.d_in), b1)  # (B, D)
+    hidden = F.linear(F.gelu(projected), w2.view(spec.d, spec.d), b2)  # (B, D); exact (erf) GELU
+    return F.layer_norm(hidden + projected, (spec.d,), scale, shift, LAYER_NORM_EPSILON)
+
+
+def init_head(spec: HeadSpec, generator: torch.Generator) -> Tensor:
+    """Draw initial parameters: PyTorch's defaults for linear layers and LayerNorm, as published.
+
+    Returns:
+        (P,) float32, on the CPU.
+    """
+
+    def uniform(size: int, fan_in: int) -> Tensor:
+        bound = 1 / math.sqrt(fan_in)
+        return torch.empty(size).uniform_(-bound, bound, generator=generator)
+
+    w1, b1, w2, b2, _, _ = spec.sizes
+    return torch.cat([
+        uniform(w1, spec.d_in), uniform(b1, spec.d_in), uniform(w2, spec.d), uniform(b2, spec.d),
+        torch.ones(spec.d), torch.zeros(spec.d),
+    ])

@@ -1,0 +1,1 @@
+"""Trajectory matching: losses, soft similarity, blending, the matching gradient, and the outer loop that distils."""

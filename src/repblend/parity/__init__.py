@@ -1,0 +1,1 @@
+"""Replays of recorded runs of the official implementation against this one, array by array."""

@@ -26,9 +26,14 @@ def frozen_encoder(fixture: Fixture) -> Callable[[Tensor], Tensor]:
 
 def head_tower(fixture: Fixture, side: str) -> Tower:
     """The projection head of one side (`img` or `txt`), with the sizes that the file records."""
-    d, d_in = (int(size) for size in fixture.texts(f"{side}_param_shapes")[0].split(","))
-    spec = HeadSpec(d_in, d)
+    spec = head_spec(fixture, f"{side}_param_shapes")
     return lambda inputs, flat: apply_head(inputs, flat, spec)
+
+
+def head_spec(fixture: Fixture, shapes: str) -> HeadSpec:
+    """The sizes of a head, from the recorded shape of its first matrix, (D, D_in)."""
+    d, d_in = (int(size) for size in fixture.texts(shapes)[0].split(","))
+    return HeadSpec(d_in, d)
 
 
 def encoder_tower(fixture: Fixture) -> Tower:

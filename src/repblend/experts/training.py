@@ -1,0 +1,89 @@
+"""Training of one expert on cached features (PAPER.md section 5.4; parity/README.md section 7).
+
+Loss: mean of both cross-entropies of the cosine logits with the pairs as classes; plain SGD on both heads.
+
+Shapes: V views, I images, M pairs (captions), B pairs of a batch, P parameters.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from repblend.matching.gradient import PerModality, Student
+from repblend.matching.losses import cosine_logits, infonce
+
+
+@dataclass(frozen=True)
+class TrainingPairs:
+    """The real training set as frozen features."""
+
+    views: Tensor
+    """(V, I, D_img) features of V augmented views of every image."""
+    texts: Tensor
+    """(M, D_txt), one row per caption."""
+    image_index: Tensor
+    """(M,) int64: which image a caption belongs to."""
+
+    def batch(self, draw: "ExpertBatch") -> tuple[Tensor, Tensor]:
+        """Return image features (B, D_img) and text features (B, D_txt) of the drawn pairs."""
+        return self.views[draw.views, self.image_index[draw.pairs]], self.texts[draw.pairs]
+
+
+class ExpertBatch(NamedTuple):
+    """The draws of one expert step."""
+
+    pairs: Tensor
+    """(B,) caption rows."""
+    views: Tensor
+    """(B,) which view of its image each pair shows."""
+
+
+class StepResult(NamedTuple):
+    """One training step, measured before its update."""
+
+    loss: float
+    accuracy: float
+    """Share of the batch whose own partner has the highest logit, averaged over both directions."""
+
+
+def draw_epoch(num_pairs: int, num_views: int, batch_size: int, generator: torch.Generator) -> list[ExpertBatch]:
+    """Return one pass over the pairs in a new order; a last partial batch is dropped, as published."""
+    size = min(batch_size, num_pairs)
+    order = torch.randperm(num_pairs, generator=generator)[: num_pairs // size * size]
+    views = torch.randint(num_views, order.shape, generator=generator)
+    return [ExpertBatch(*parts) for parts in zip(order.split(size), views.split(size), strict=True)]
+
+
+def train_expert(pairs: TrainingPairs, initial: PerModality, batches: Iterator[ExpertBatch], student: Student,
+                 lr: float, momentum: float, weight_decay: float,
+                 temperature: float) -> Iterator[tuple[StepResult, PerModality]]:
+    """Train both heads and yield, after every step, its result and the parameters.
+
+    Args:
+        initial: (P,) of each head; not changed.
+        batches: the draws, one step each.
+        student: how a flat vector acts on features.
+
+    Yields:
+        The step's loss and accuracy, and a copy of the heads after its update. (A copy: the released code saved
+        aliases of the live parameters on the CPU, so all its snapshots were equal.)
+    """
+    heads = PerModality(*(value.clone().requires_grad_() for value in initial))
+    optimiser = torch.optim.SGD(heads, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    for draw in batches:
+        images, texts = pairs.batch(draw)
+        logits = cosine_logits(student.image(images, heads.img), student.text(texts, heads.txt), temperature)
+        loss = infonce(logits, torch.eye(len(logits), dtype=logits.dtype))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        yield (StepResult(loss.item(), _accuracy(logits.detach())),
+               PerModality(*(value.detach().clone() for value in heads)))
+
+
+def _accuracy(logits: Tensor) -> float:
+    own = torch.arange(len(logits))
+    return sum((logits.argmax(dim=dim) == own).double().mean().item() for dim in (0, 1)) / 2

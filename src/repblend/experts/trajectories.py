@@ -1,0 +1,63 @@
+"""Expert trajectories on disk: one safetensors file per expert, any snapshot readable without the rest.
+
+Keys are `snapshot-000000/img` and `snapshot-000000/txt`, flat float32 parameter vectors of the heads; snapshot 0 is the
+initial one.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from repblend.matching.gradient import PerModality
+from repblend.store import JSON, open_tensors, read_metadata, write_tensors
+
+
+def write_trajectory(path: Path, snapshots: Sequence[PerModality], metadata: JSON) -> None:
+    """Write an expert's snapshots, atomically.
+
+    Raises:
+        ValueError: a parameter is not finite.
+    """
+    tensors = {_key(index, side): getattr(snapshot, side)
+               for index, snapshot in enumerate(snapshots) for side in PerModality._fields}
+    write_tensors(path, tensors, metadata | {"num_snapshots": len(snapshots)})
+
+
+class TrajectoryStore:
+    """The trajectories of a folder, in the order of their names."""
+
+    def __init__(self, folder: Path) -> None:
+        """Find the experts of a folder.
+
+        Raises:
+            ValueError: there are none, a file is damaged, or the experts have different numbers of snapshots.
+        """
+        self._files = sorted(folder.glob("expert-*.safetensors"))
+        if not self._files:
+            raise ValueError(f"{folder}: expected expert-*.safetensors, found none. Run `dvc repro experts`")
+        counts = {path: _num_snapshots(path) for path in self._files}
+        self.num_snapshots = min(counts.values())
+        for path, count in counts.items():
+            if count != self.num_snapshots:
+                raise ValueError(f"{path}: {count} snapshots, but another expert has {self.num_snapshots}. "
+                                 "They come from different runs: delete the folder and run `dvc repro experts`")
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def snapshot(self, expert: int, index: int) -> PerModality:
+        """Read one snapshot of one expert, (P,) each; nothing else of the file is read.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        with open_tensors(self._files[expert]) as file:
+            return PerModality(*(file.get_tensor(_key(index, side)) for side in PerModality._fields))
+
+
+def _key(index: int, side: str) -> str:
+    return f"snapshot-{index:06d}/{side}"
+
+
+def _num_snapshots(path: Path) -> int:
+    with open_tensors(path) as file:
+        return read_metadata(file)["num_snapshots"]

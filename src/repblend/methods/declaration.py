@@ -1,0 +1,24 @@
+"""What a distillation method is: which choices of the engine it makes."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the paper's tables."""
+
+    name: str
+    """As in `params.yaml` and in file names."""
+    title: str
+    """As in tables and figures."""
+    similarity: Literal["identity", "low-rank", "full"]
+    """The students' soft targets; all but the identity are learned."""
+    blending: bool
+    """RB: whether representations are blended."""
+    gradient: Literal["constant-memory", "unrolled"]
+    """How the matching objective is differentiated."""
+
+    def num_pairs(self, budget: int) -> int:
+        """Pairs that are learned at a budget: the parameters of a learned similarity count as one pair."""
+        return budget if self.similarity == "identity" else budget - 1

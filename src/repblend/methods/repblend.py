@@ -1,0 +1,5 @@
+"""RepBlend, the paper's method: symmetric matching of both projection heads (SM) with representation blending (RB)."""
+
+from repblend.methods.declaration import Method
+
+METHOD = Method(name="repblend", title="RepBlend", similarity="low-rank", blending=True, gradient="constant-memory")

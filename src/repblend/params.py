@@ -6,7 +6,7 @@ values from here, not these objects.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -93,6 +93,109 @@ class Experts(Section):
     """Steps from one snapshot to the next. The paper keeps one per epoch."""
 
 
+class OuterLearningRates(Section):
+    """Learning rates of the outer optimiser."""
+
+    images: PositiveReal
+    texts: PositiveReal
+    similarity: PositiveReal
+    rates: PositiveReal
+    """Of the inner learning rates, in the space that `rate_space` names."""
+
+
+class OuterMomenta(Section):
+    """Momenta of the outer SGD."""
+
+    synthetic: Fraction
+    """Of images and texts."""
+    similarity: Fraction
+    rates: Fraction
+
+
+class OuterOptimiser(Section):
+    """How the synthetic set is updated (parity/README.md section 1.5)."""
+
+    name: Literal["adam", "sgd"]
+    lr: OuterLearningRates
+    momentum: OuterMomenta | None
+    """Only for SGD; null with Adam."""
+    schedule: Literal["constant", "cosine"]
+    """Course of the outer learning rates over the iterations."""
+
+    @model_validator(mode="after")
+    def _momentum_is_for_sgd(self) -> Self:
+        if (self.momentum is None) == (self.name == "sgd"):
+            raise ValueError("give momentum with 'sgd', and null with 'adam'")
+        return self
+
+
+class DistillSettings(Section):
+    """One distillation: a cell of the grid (PAPER.md section 5.1)."""
+
+    iterations: Positive
+    """Outer iterations."""
+    inner_steps: Positive
+    """Steps of the student per iteration (K, `syn_steps`)."""
+    batch_size: Positive
+    """Pairs of an inner step (n, `mini_batch_size`)."""
+    expert_span: Positive
+    """Snapshots from the start of a matched segment to its target (M, `expert_epochs`)."""
+    max_start: Positive
+    """Segments start at snapshots 0 .. max_start - 1 (`max_start_epoch`)."""
+    loss: LossName
+    """The student's loss; also of the students that evaluate the set."""
+    temperature: PositiveReal
+    normaliser: Literal["separate", "joint"]
+    """Whether data gradients are divided by each modality's own expert distance or by the sum of both."""
+    blend_alpha: PositiveReal
+    """Parameter of the Beta distribution of blending weights; unused by methods without blending."""
+    similarity_rank: Positive
+    similarity_alpha: PositiveReal
+    """Weight of the low-rank part (`lora_alpha`)."""
+    initial_lr_img: PositiveReal
+    initial_lr_txt: PositiveReal
+    rate_space: Literal["linear", "log"]
+    """Space in which the inner learning rates are optimised."""
+    min_rate: Annotated[float, Field(ge=0)]
+    """The inner learning rates never fall below this."""
+    optimiser: OuterOptimiser
+    encoder_graph: Literal["keep", "recompute"]
+    """Keep the encoder's graph between encoding and pull-back, or compute it again to save memory."""
+    validate_every: Positive
+    """Iterations between two validations of the set; the best one on validation is the result."""
+    checkpoint_every: Positive
+    """Iterations between two checkpoints."""
+
+
+class Distill(Section):
+    """Settings that all cells share, and what single cells change."""
+
+    common: DistillSettings
+    cells: dict[str, dict[str, Any]]
+    """Cell name (`<method>-<budget>`) -> fields of `DistillSettings` that differ from the common ones."""
+
+    @model_validator(mode="after")
+    def _cells_are_right(self) -> Self:
+        for cell in self.cells:
+            self.settings(cell)
+        return self
+
+    def settings(self, cell: str) -> DistillSettings:
+        """Return the settings of one cell; a changed field replaces the common one, a changed section its keys.
+
+        Raises:
+            ValueError: there is no such cell, or a field is unknown or of the wrong type or range.
+        """
+        if cell not in self.cells:
+            raise ValueError(f"distill.cells has no '{cell}'; add it (an empty mapping takes the common settings)")
+        return DistillSettings.model_validate(_merged(self.common.model_dump(), self.cells[cell]))
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    return base | {key: _merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict)
+                   else value for key, value in changes.items()}
+
+
 class Grid(Section):
     """The cells that the pipeline runs: every method at every budget."""
 
@@ -111,6 +214,7 @@ class Params(Section):
     heads: Heads
     experts: Experts
     grid: Grid
+    distill: Distill
 
 
 def read_yaml(path: Path) -> Any:

@@ -1,5 +1,6 @@
 """The outer optimiser over images, texts, soft similarity and inner learning rates (parity/README.md section 1.5)."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -123,3 +124,32 @@ def _groups(learned: Learned, rates: OuterRates) -> list[dict]:
                "similarity": [name for name in tensors if name.startswith("similarity")]}
     return [{"params": [tensors[name] for name in names], "lr": getattr(rates, group), "name": group}
             for group, names in members.items() if names]
+
+
+def constant(iteration: int, iterations: int) -> float:
+    """Leave the outer learning rates as they are, as published."""
+    return 1.0
+
+
+def cosine(iteration: int, iterations: int) -> float:
+    """Lower the outer learning rates along half a cosine, from their value to zero."""
+    return (1 + math.cos(math.pi * iteration / iterations)) / 2
+
+
+SCHEDULES = {"constant": constant, "cosine": cosine}
+"""Factor of the outer learning rates at an iteration, by its name in `params.yaml`."""
+
+
+def optimiser_tensors(learned: Learned, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimiser's memory by name, for a checkpoint; empty before the first step."""
+    return {f"optimiser/{name}/{key}": value for name, tensor in learned.tensors.items()
+            for key, value in optimiser.state.get(tensor, {}).items()}
+
+
+def restore_optimiser(learned: Learned, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give the optimiser back what `optimiser_tensors` returned."""
+    for key, value in tensors.items():
+        kind, _, rest = key.partition("/")
+        if kind == "optimiser":
+            name, _, slot = rest.partition("/")
+            optimiser.state[learned.tensors[name]][slot] = value

@@ -1,0 +1,124 @@
+"""Matching gradients against their definitions: finite differences, and a brute-force form of the truncated gradient."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from repblend.encoders.heads import HeadSpec, apply_head, init_head
+from repblend.matching.batches import draw_batches
+from repblend.matching.blending import draw_blend
+from repblend.matching.gradient import (
+    GRADIENTS, NORMALISERS, InnerStep, MatchingGradient, Objective, PerModality, Segment, Student, SyntheticData,
+)
+from repblend.matching.losses import LOSSES
+from repblend.matching.similarity import FullSimilarity, LowRankSimilarity
+
+IMAGE, TEXT = HeadSpec(5, 4), HeadSpec(3, 4)
+STUDENT = Student(lambda x, flat: apply_head(x, flat, IMAGE), lambda x, flat: apply_head(x, flat, TEXT))
+RATES = PerModality(torch.tensor(0.05, dtype=torch.float64), torch.tensor(0.03, dtype=torch.float64))
+
+
+class Case:
+    """A small matching problem in float64."""
+
+    def __init__(self, loss: str, full: bool = False) -> None:
+        generator = torch.Generator().manual_seed(3)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+        similarity = FullSimilarity(normal(6, 6)) if full else LowRankSimilarity(normal(6), normal(6, 2), normal(6, 2),
+                                                                                 1.5)
+        self.data = SyntheticData(normal(6, 5), normal(6, 3), similarity)
+        start, target = (PerModality(init_head(IMAGE, generator).double(), init_head(TEXT, generator).double())
+                         for _ in range(2))
+        self.segment = Segment(start, target)
+        self.steps = [InnerStep(rows, draw_blend(4, 1.0, generator)) for rows in draw_batches(6, 3, 4, generator)]
+        self.objective = Objective(LOSSES[loss], 0.5)
+
+    def gradient(self, name: str, normaliser: str = "separate") -> MatchingGradient:
+        return GRADIENTS[name](self.data, RATES, self.segment, self.steps, STUDENT, self.objective,
+                               NORMALISERS[normaliser])
+
+    def joint_loss(self, data: SyntheticData, rates: PerModality, frozen: list[PerModality] | None,
+                   joint: bool) -> Tensor:
+        """The matching loss from its definition. With `frozen`, inner parameters are those constants (TESLA)."""
+        theta = PerModality(*(value.clone().requires_grad_() for value in self.segment.start))
+        sums = [torch.zeros_like(value) for value in theta]
+        for number, (rows, blend) in enumerate(self.steps):
+            at = frozen[number] if frozen else theta
+            at = PerModality(*(value.requires_grad_() for value in at))
+            mix = lambda x: blend.weight * x[rows] + (1 - blend.weight) * x[rows][blend.permutation]  # noqa: B023, E731
+            u, w = apply_head(mix(data.images), at.img, IMAGE), apply_head(mix(data.texts), at.txt, TEXT)
+            u, w = (x / x.square().sum(1, keepdim=True).sqrt() for x in (u, w))
+            loss = self.objective.loss(u @ w.T / self.objective.temperature, data.similarity.matrix()[rows][:, rows])
+            slopes = torch.autograd.grad(loss, at, create_graph=True)
+            sums = [total + slope for total, slope in zip(sums, slopes, strict=True)]
+            theta = PerModality(*(value - rate * slope
+                                  for value, rate, slope in zip(theta, rates, slopes, strict=True)))
+        ends = [value - rate * total for value, rate, total in zip(self.segment.start, rates, sums, strict=True)]
+        squares = [(end - target).square().sum() for end, target in zip(ends, self.segment.target, strict=True)]
+        distances = [(a - b).square().sum() for a, b in zip(*self.segment, strict=True)]
+        return sum(squares) / sum(distances) if joint else sum(s / d for s, d in zip(squares, distances, strict=True))
+
+
+@pytest.mark.parametrize("joint", [False, True])
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("loss", ["wbce", "infonce", "mse"])
+def test_constant_memory_gradient_is_that_of_the_loss_with_frozen_inner_parameters(loss: str, full: bool,
+                                                                                   joint: bool) -> None:
+    case = Case(loss, full)
+    ours = case.gradient("constant-memory", "joint" if joint else "separate")
+    frozen = [PerModality(*(value.detach() for value in theta)) for theta in ours.trace.thetas[:-1]]
+    leaves = case.data.as_leaves()
+    truth = torch.autograd.grad(case.joint_loss(leaves, RATES, frozen, joint), list(leaves.tensors().values()))
+    for (name, value), expected in zip(ours.data.items(), truth, strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("name", ["images", "texts", "similarity_diagonal", "similarity_left", "similarity_right"])
+def test_unrolled_gradient_agrees_with_finite_differences(name: str) -> None:
+    case = Case("infonce")
+    gradient = case.gradient("unrolled").data[name]
+    direction = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def loss_at(distance: float) -> float:
+        moved = case.data.with_tensors(case.data.tensors() | {name: case.data.tensors()[name] + distance * direction})
+        return case.joint_loss(moved, RATES, None, joint=False).item()
+
+    numerical = (loss_at(1e-5) - loss_at(-1e-5)) / 2e-5
+    assert (gradient * direction).sum().item() == pytest.approx(numerical, rel=1e-6)
+
+
+def test_unrolled_rate_gradient_agrees_with_finite_differences() -> None:
+    case = Case("wbce")
+    gradient = case.gradient("unrolled").rates
+    for side, value in enumerate(gradient):
+        def loss_at(distance: float, side: int = side) -> float:
+            moved = [rate + distance * (position == side) for position, rate in enumerate(RATES)]
+            return case.joint_loss(case.data, PerModality(*moved), None, joint=False).item()
+        assert value.item() == pytest.approx((loss_at(1e-6) - loss_at(-1e-6)) / 2e-6, rel=1e-5)
+
+
+def test_both_gradients_report_the_same_losses() -> None:
+    case = Case("wbce")
+    ours, theirs = case.gradient("constant-memory"), case.gradient("unrolled")
+    torch.testing.assert_close(ours.losses, theirs.losses, rtol=1e-12, atol=0)
+    torch.testing.assert_close(sum(ours.losses), case.joint_loss(case.data, RATES, None, joint=False).detach(),
+                               rtol=1e-12, atol=0)
+
+
+def test_truncation_vanishes_with_the_inner_learning_rate() -> None:
+    case = Case("infonce")
+    rates = PerModality(*(torch.tensor(1e-6, dtype=torch.float64) for _ in range(2)))
+    ours, theirs = (GRADIENTS[name](case.data, rates, case.segment, case.steps, STUDENT, case.objective,
+                                    NORMALISERS["separate"]).data["images"] for name in GRADIENTS)
+    assert torch.nn.functional.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) > 1 - 1e-8
+
+
+def test_pairs_outside_every_batch_get_no_gradient() -> None:
+    case = Case("infonce")
+    case.steps = [InnerStep(torch.tensor([0, 2, 3]), None), InnerStep(torch.tensor([3, 2, 5]), None)]
+    for value in case.gradient("constant-memory").data.values():
+        assert value[[1, 4]].abs().max() == 0
+        assert value[[0, 2, 3, 5]].abs().sum() > 0

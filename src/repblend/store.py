@@ -26,14 +26,16 @@ METADATA_KEY = "repblend"
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a path beside `target`; on success it replaces the target in one step, on any failure it is removed.
 
-    Works for a file and for a folder (the caller creates which it wants); an existing target folder is replaced.
+    Works for a file and for a folder (the caller creates which it wants); an existing target folder is replaced. One
+    process at a time may write a target (the stages' locks see to that): leftovers of a killed one are removed.
 
     Raises:
         OSError: the disk is full or not writable; the message names the target and what to do.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    for left_by_a_killed_run in target.parent.glob(f".{target.name}.*.partial"):
+        _remove(left_by_a_killed_run)
     aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    _remove(aside)
     try:
         yield aside
         _sync(aside)
@@ -166,3 +168,8 @@ def read_tensors(path: Path, framework: str = "pt") -> tuple[dict[str, Any], JSO
 def read_metadata(file: Any) -> JSON:
     """Return the metadata that `write_tensors` put into an open safetensors file (empty if it put none)."""
     return json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+
+
+def fingerprint(content: Any) -> str:
+    """Return the SHA-256 of anything JSON can hold, the same for the same content in any order of keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()

@@ -34,7 +34,7 @@ class TrajectoryStore:
         self._files = sorted(folder.glob("expert-*.safetensors"))
         if not self._files:
             raise ValueError(f"{folder}: expected expert-*.safetensors, found none. Run `dvc repro experts`")
-        counts = {path: _num_snapshots(path) for path in self._files}
+        counts = {path: _metadata(path)["num_snapshots"] for path in self._files}
         self.num_snapshots = min(counts.values())
         for path, count in counts.items():
             if count != self.num_snapshots:
@@ -53,11 +53,15 @@ class TrajectoryStore:
         with open_tensors(self._files[expert]) as file:
             return PerModality(*(file.get_tensor(_key(index, side)) for side in PerModality._fields))
 
+    def metadata(self, expert: int) -> JSON:
+        """Return what `write_trajectory` was told about an expert."""
+        return _metadata(self._files[expert])
+
 
 def _key(index: int, side: str) -> str:
     return f"snapshot-{index:06d}/{side}"
 
 
-def _num_snapshots(path: Path) -> int:
+def _metadata(path: Path) -> JSON:
     with open_tensors(path) as file:
-        return read_metadata(file)["num_snapshots"]
+        return read_metadata(file)

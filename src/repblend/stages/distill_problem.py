@@ -1,0 +1,158 @@
+"""What stays fixed while a cell is distilled: the problem that its parameters and input files pose."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from repblend.analysis import collapse, specimens
+from repblend.coresets.random import random_pairs
+from repblend.data.features import Features, read_features
+from repblend.data.images import load_images, to_png_bytes
+from repblend.data.karpathy import read_split
+from repblend.encoders.image import ImageEncoder, encode_in_chunks
+from repblend.encoders.registry import load_image_encoder
+from repblend.evaluation.protocol import HeadPair
+from repblend.evaluation.student import Recipe, published_decay_start
+from repblend.evaluation.validation import Validation
+from repblend.experts.trajectories import TrajectoryStore
+from repblend.matching.distillation import Distillation, Draws, Matcher
+from repblend.matching.encode_once import ENCODER_GRAPHS
+from repblend.matching.gradient import GRADIENTS, NORMALISERS, Objective, PerModality
+from repblend.matching.journal import CRITERION
+from repblend.matching.losses import LOSSES
+from repblend.matching.outer import RATE_SPACES, SCHEDULES, Learned, Momenta, OuterRates, adam, sgd
+from repblend.matching.similarity import FullSimilarity, IdentitySimilarity, LowRankSimilarity, Similarity
+from repblend.matching.synthetic_set import SyntheticSet
+from repblend.methods import find_method
+from repblend.methods.declaration import Method
+from repblend.params import DistillSettings
+from repblend.stages.context import StageContext
+from repblend.store import JSON
+from repblend.streams import stream
+
+NUM_SPECIMENS = 8
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A distillation's fixed parts, and how to start, measure and describe it."""
+
+    method: Method
+    settings: DistillSettings
+    seed: int
+    encoder: ImageEncoder
+    encoder_chunk: int
+    features: Features
+    trajectories: TrajectoryStore
+    heads: HeadPair
+    validation: Validation
+    recipe: Recipe
+    """How students are trained that validate a set; their learning rates are the set's."""
+    initial_pairs: list[int]
+    """Rows of the training captions that the set starts from."""
+    initial_images: Tensor
+    """(N, 3, H, W), normalised."""
+    captions: list[str]
+    """All captions of the training set, in the order of their features."""
+    inputs: list[Path]
+    """Files that all of this was read from."""
+
+    @property
+    def num_pairs(self) -> int:
+        return len(self.initial_pairs)
+
+    def distillation(self) -> Distillation:
+        """Return the distillation at its start."""
+        learned = self._initial()
+        settings = self.settings
+        draws = Draws(self.seed, settings.inner_steps, settings.batch_size,
+                      settings.blend_alpha if self.method.blending else None, settings.expert_span, settings.max_start)
+        matcher = Matcher(self.encoder.encode, self.encoder_chunk, ENCODER_GRAPHS[settings.encoder_graph],
+                          self.heads.student, Objective(LOSSES[settings.loss], settings.temperature),
+                          NORMALISERS[settings.normaliser], GRADIENTS[self.method.gradient])
+        schedule = partial(SCHEDULES[settings.optimiser.schedule], iterations=settings.iterations)
+        return Distillation(learned, self._optimiser(learned), schedule, settings.min_rate, matcher, draws,
+                            self.trajectories)
+
+    def _initial(self) -> Learned:
+        rates = PerModality(torch.tensor(self.settings.initial_lr_img), torch.tensor(self.settings.initial_lr_txt))
+        return Learned(self.initial_images, self.features.train_texts[self.initial_pairs], self._similarity(), rates,
+                       RATE_SPACES[self.settings.rate_space])
+
+    def _similarity(self) -> Similarity:
+        match self.method.similarity:
+            case "low-rank":
+                return LowRankSimilarity.identity(self.num_pairs, self.settings.similarity_rank,
+                                                  self.settings.similarity_alpha,
+                                                  stream(self.seed, "distill", "similarity", self.num_pairs))
+            case "full":
+                return FullSimilarity.identity(self.num_pairs)
+            case "identity":
+                return IdentitySimilarity(self.num_pairs)
+
+    def _optimiser(self, learned: Learned) -> torch.optim.Optimizer:
+        settings = self.settings.optimiser
+        rates = OuterRates(**settings.lr.model_dump())
+        return sgd(learned, rates, Momenta(**settings.momentum.model_dump())) if settings.momentum else adam(
+            learned, rates)
+
+    def synthetic_set(self, tensors: dict[str, Tensor], metadata: JSON) -> SyntheticSet:
+        """Return the set that learned tensors (as in `Learned.tensors`) stand for."""
+        space = RATE_SPACES[self.settings.rate_space]
+        rates = [space.to_rate(tensors[name]).item() for name in ("lr_img", "lr_txt")]
+        return SyntheticSet(tensors["images"], tensors["texts"], self._similarity().with_tensors(tensors), *rates,
+                            metadata)
+
+    def measure(self, learned: Learned) -> dict[str, float]:
+        """Return the set's mean recall on validation and its collapse measures in the reference embedding."""
+        images = encode_in_chunks(self.encoder, learned.images, self.encoder_chunk)
+        recipe = replace(self.recipe, lr_img=learned.rates.img.item(), lr_txt=learned.rates.txt.item())
+        recall = self.validation.mean_recall(images, learned.texts, learned.similarity.matrix(), recipe)
+        reference = self.trajectories.snapshot(0, self.trajectories.num_snapshots - 1)
+        embedded = PerModality(self.heads.student.image(images, reference.img),
+                               self.heads.student.text(learned.texts, reference.txt))
+        return {CRITERION: recall,
+                "intra_modal_similarity_img": collapse.intra_modal_similarity(embedded.img),
+                "intra_modal_similarity_txt": collapse.intra_modal_similarity(embedded.txt),
+                "modality_gap": collapse.modality_gap(*embedded)}
+
+    def specimens(self, result: SyntheticSet) -> JSON:
+        """Return what the report shows of single pairs, and the learned similarity."""
+        chosen = specimens.evenly_spaced(self.num_pairs, NUM_SPECIMENS)
+        nearest = specimens.nearest_captions(result.texts[chosen], self.features.train_texts, self.captions)
+        pairs = [{"index": index, "initial_png": self._png(self.initial_images[index]),
+                  "distilled_png": self._png(result.images[index]),
+                  "initial_caption": self.captions[self.initial_pairs[index]], "nearest_captions": captions}
+                 for index, captions in zip(chosen, nearest, strict=True)]
+        similarity = [[round(value, 4) for value in row] for row in result.similarity.matrix().tolist()]
+        return {"pairs": pairs, "similarity": similarity, "definitions": specimens.DEFINITIONS | collapse.DEFINITIONS}
+
+    def _png(self, image: Tensor) -> str:
+        return specimens.as_base64(to_png_bytes(image, self.encoder.mean, self.encoder.std))
+
+
+def pose(context: StageContext) -> Problem:
+    """Read everything that the distillation of the context's cell needs.
+
+    Raises:
+        ValueError: the method is unknown, the cell has no settings, or a file is missing or damaged.
+    """
+    params, paths, cell = context.params, context.paths, context.cell
+    method, settings = find_method(cell.method), params.distill.settings(str(cell))
+    features = read_features(paths.features)
+    encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
+    rows = read_split(paths.data, params.data.name, "train")
+    initial = random_pairs(features.train_image_index, method.num_pairs(cell.budget), params.seed)
+    images = load_images(paths.data, [rows[pair].image for pair in initial], params.data.image_size, encoder.mean,
+                         encoder.std)
+    return Problem(
+        method=method, settings=settings, seed=params.seed, encoder=encoder,
+        encoder_chunk=params.compute.encoder_chunk, features=features, trajectories=TrajectoryStore(paths.experts),
+        heads=heads, validation=_validation(context, settings, heads, features), recipe=_recipe(params, settings),
+        initial_pairs=initial, initial_images=images, captions=[row.caption for row in rows],
+        inputs=[*sorted(paths.features.glob("*.safetensors")), *sorted(paths.experts.glob("*.safetensors")),
+                paths.data / "manifest.json"],
+    )

@@ -1,0 +1,25 @@
+"""What a stage may resume from: work that was made from exactly the same parameters, inputs and source code."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import repblend
+from repblend.stages.context import StageContext
+from repblend.store import fingerprint, sha256
+
+
+def work_fingerprint(context: StageContext, sections: Iterable[str], inputs: Iterable[Path]) -> str:
+    """Identify a stage's work. Unfinished work with another fingerprint must not be resumed.
+
+    Args:
+        sections: names of the parameter sections that the stage uses.
+        inputs: the files that it reads.
+    """
+    package = Path(repblend.__file__).parent
+    sources = {str(path.relative_to(package)): sha256(path) for path in sorted(package.rglob("*.py"))}
+    return fingerprint({
+        "stage": context.stage, "cell": str(context.cell), "seed": context.params.seed,
+        "parameters": {name: getattr(context.params, name).model_dump() for name in sections},
+        "inputs": {str(path.relative_to(context.paths.root)): sha256(path) for path in inputs},
+        "sources": sources,
+    })

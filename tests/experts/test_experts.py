@@ -1,0 +1,124 @@
+"""Expert training and the store of trajectories."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from repblend.encoders.heads import HeadSpec, apply_head, init_head
+from repblend.experts.training import TrainingPairs, draw_epoch, train_expert
+from repblend.experts.trajectories import TrajectoryStore, write_trajectory
+from repblend.matching.gradient import PerModality, Student
+
+IMAGE, TEXT = HeadSpec(6, 5), HeadSpec(4, 5)
+STUDENT = Student(lambda x, flat: apply_head(x, flat, IMAGE), lambda x, flat: apply_head(x, flat, TEXT))
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def some_pairs() -> TrainingPairs:
+    draws = generator()
+    return TrainingPairs(torch.randn(3, 7, 6, generator=draws), torch.randn(10, 4, generator=draws),
+                         torch.tensor([0, 0, 1, 2, 3, 3, 4, 5, 6, 6]))
+
+
+def some_heads() -> PerModality:
+    return PerModality(init_head(IMAGE, generator(1)), init_head(TEXT, generator(2)))
+
+
+def train(num_epochs: int) -> list:
+    batches = [draw for epoch in range(num_epochs) for draw in draw_epoch(10, 3, 4, generator(epoch))]
+    return list(train_expert(some_pairs(), some_heads(), iter(batches), STUDENT, 0.1, 0.0, 0.0, 0.07))
+
+
+def test_an_epoch_shows_every_pair_once_but_for_the_partial_batch() -> None:
+    draws = draw_epoch(10, 3, 4, generator())
+    shown = torch.cat([draw.pairs for draw in draws]).tolist()
+    assert len(draws) == 2 and len(set(shown)) == 8
+
+
+def test_every_view_is_drawn() -> None:
+    draws = draw_epoch(1000, 3, 100, generator())
+    assert torch.bincount(torch.cat([draw.views for draw in draws])).tolist() == pytest.approx([333] * 3, abs=60)
+
+
+def test_a_pair_shows_the_drawn_view_of_its_own_image() -> None:
+    pairs = some_pairs()
+    draw = draw_epoch(10, 3, 4, generator())[0]
+    images, texts = pairs.batch(draw)
+    for row, (pair, view) in enumerate(zip(*draw, strict=True)):
+        assert torch.equal(images[row], pairs.views[view][pairs.image_index[pair]])
+        assert torch.equal(texts[row], pairs.texts[pair])
+
+
+def test_one_step_is_a_plain_gradient_step_on_the_mean_of_both_cross_entropies() -> None:
+    draw = draw_epoch(10, 3, 4, generator())[0]
+    heads = PerModality(*(value.double().requires_grad_() for value in some_heads()))
+    images, texts = (x.double() for x in some_pairs().batch(draw))
+    u, w = (torch.nn.functional.normalize(x) for x in (STUDENT.image(images, heads.img), STUDENT.text(texts, heads.txt)))
+    logits, classes = u @ w.T / 0.07, torch.arange(4)
+    loss = (torch.nn.functional.cross_entropy(logits, classes) + torch.nn.functional.cross_entropy(logits.T, classes)) / 2
+    expected = [value.detach() - 0.1 * slope for value, slope in zip(heads, torch.autograd.grad(loss, heads), strict=True)]
+    result, after = next(train_expert(some_pairs(), some_heads(), iter([draw]), STUDENT, 0.1, 0.0, 0.0, 0.07))
+    assert result.loss == pytest.approx(loss.item(), rel=1e-5)
+    for ours, truth in zip(after, expected, strict=True):
+        torch.testing.assert_close(ours.double(), truth, rtol=1e-4, atol=1e-6)
+
+
+def test_snapshots_are_copies_that_later_steps_leave_alone() -> None:
+    steps = train(num_epochs=2)
+    assert all(not torch.equal(one.img, other.img)
+               for (_, one), (_, other) in zip(steps, steps[1:], strict=False))
+
+
+def test_training_lowers_the_loss() -> None:
+    losses = [result.loss for result, _ in train(num_epochs=40)]
+    assert sum(losses[-4:]) < 0.5 * sum(losses[:4])
+
+
+def write(folder: Path, number: int, count: int = 3) -> list[PerModality]:
+    snapshots = [PerModality(torch.full((4,), float(index + 10 * number)), torch.full((2,), -float(index)))
+                 for index in range(count)]
+    write_trajectory(folder / f"expert-{number:03d}.safetensors", snapshots, {"expert": number})
+    return snapshots
+
+
+def test_any_snapshot_can_be_read_back(tmp_path: Path) -> None:
+    written = [write(tmp_path, number) for number in range(2)]
+    store = TrajectoryStore(tmp_path)
+    assert (len(store), store.num_snapshots, store.metadata(1)["expert"]) == (2, 3, 1)
+    for expert in range(2):
+        for index in range(3):
+            assert all(torch.equal(a, b) for a, b in zip(store.snapshot(expert, index), written[expert][index],
+                                                         strict=True))
+
+
+def test_a_snapshot_is_readable_when_the_bytes_of_others_are_damaged(tmp_path: Path) -> None:
+    written = write(tmp_path, 0)
+    path = tmp_path / "expert-000.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-4:] = b"\xff\xff\xff\xff"  # the last tensor's bytes; the first snapshot lies elsewhere
+    path.write_bytes(content)
+    assert torch.equal(TrajectoryStore(tmp_path).snapshot(0, 0).img, written[0].img)
+
+
+def test_missing_truncated_and_mixed_trajectories_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected expert-\*\.safetensors"):
+        TrajectoryStore(tmp_path)
+    write(tmp_path, 0)
+    write(tmp_path, 1, count=2)
+    with pytest.raises(ValueError, match=r"expert-000\.safetensors: 3 snapshots, but another expert has 2"):
+        TrajectoryStore(tmp_path)
+    path = tmp_path / "expert-001.safetensors"
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(ValueError, match=r"expert-001\.safetensors.*truncated or damaged"):
+        TrajectoryStore(tmp_path)
+
+
+def test_a_trajectory_that_diverged_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        write_trajectory(tmp_path / "expert-000.safetensors", [PerModality(torch.tensor([float("nan")]), torch.ones(1))],
+                         {})
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,92 @@
+"""The outer optimiser, its memory across a restart, and the space of the inner learning rates."""
+
+import math
+
+import pytest
+import torch
+
+from repblend.matching.gradient import PerModality
+from repblend.matching.outer import (
+    RATE_SPACES, SCHEDULES, Learned, LinearRates, LogRates, Momenta, OuterRates, adam, optimiser_tensors,
+    restore_optimiser, sgd,
+)
+from repblend.matching.similarity import IdentitySimilarity, LowRankSimilarity
+
+RATES = OuterRates(images=0.1, texts=0.2, similarity=0.3, rates=0.4)
+MOMENTA = Momenta(synthetic=0.5, rates=0.25, similarity=0.75)
+
+
+def some_learned(space: type = LinearRates) -> Learned:
+    draws = torch.Generator().manual_seed(0)
+    return Learned(torch.randn(3, 3, 2, 2, generator=draws), torch.randn(3, 4, generator=draws),
+                   LowRankSimilarity.identity(3, 2, 1.0, draws), PerModality(torch.tensor(0.1), torch.tensor(0.2)),
+                   space)
+
+
+def set_gradients(learned: Learned, seed: int) -> dict[str, torch.Tensor]:
+    draws = torch.Generator().manual_seed(seed)
+    data = {name: torch.randn(value.shape, generator=draws) for name, value in learned.tensors.items()
+            if not name.startswith("lr_")}
+    rates = PerModality(*torch.randn(2, generator=draws))
+    learned.set_gradients(data, rates)
+    return data | {"lr_img": rates.img, "lr_txt": rates.txt}
+
+
+def test_sgd_follows_the_published_momentum_rule() -> None:
+    learned = some_learned()
+    before = {name: value.clone() for name, value in learned.tensors.items()}
+    optimiser = sgd(learned, RATES, MOMENTA)
+    first = set_gradients(learned, 1)
+    optimiser.step()
+    second = set_gradients(learned, 2)
+    optimiser.step()
+    for name, value in learned.tensors.items():
+        rate, momentum = {"images": (0.1, 0.5), "texts": (0.2, 0.5), "lr_img": (0.4, 0.25), "lr_txt": (0.4, 0.25)}.get(
+            name, (0.3, 0.75))
+        expected = before[name] - rate * first[name] - rate * (momentum * first[name] + second[name])
+        torch.testing.assert_close(value, expected, msg=name)
+
+
+@pytest.mark.parametrize("make", [lambda learned: sgd(learned, RATES, MOMENTA), lambda learned: adam(learned, RATES)],
+                         ids=["sgd", "adam"])
+def test_a_restored_optimiser_continues_bit_for_bit(make: object) -> None:
+    straight, restarted = some_learned(), some_learned()
+    optimiser, interrupted = make(straight), make(restarted)
+    for seed in (1, 2):
+        for learned, each in ((straight, optimiser), (restarted, interrupted)):
+            set_gradients(learned, seed)
+            each.step()
+    memory = {name: value.clone() for name, value in optimiser_tensors(restarted, interrupted).items()}
+    fresh = make(restarted)
+    restore_optimiser(restarted, fresh, memory)
+    for learned, each in ((straight, optimiser), (restarted, fresh)):
+        set_gradients(learned, 3)
+        each.step()
+    assert all(torch.equal(value, restarted.tensors[name]) for name, value in straight.tensors.items())
+
+
+@pytest.mark.parametrize("space", RATE_SPACES)
+def test_rates_survive_their_space_and_clamp_from_below(space: str) -> None:
+    learned = some_learned(RATE_SPACES[space])
+    torch.testing.assert_close(learned.rates, PerModality(torch.tensor(0.1), torch.tensor(0.2)))
+    learned.clamp_rates(0.15)
+    torch.testing.assert_close(learned.rates, PerModality(torch.tensor(0.15), torch.tensor(0.2)))
+
+
+def test_log_rates_follow_the_chain_rule() -> None:
+    learned = some_learned(LogRates)
+    learned.set_gradients({}, PerModality(torch.tensor(3.0), torch.tensor(-1.0)))
+    assert learned.tensors["lr_img"].grad.item() == pytest.approx(0.3)
+    assert learned.tensors["lr_txt"].grad.item() == pytest.approx(-0.2)
+
+
+def test_a_similarity_without_parameters_needs_no_group() -> None:
+    learned = Learned(torch.zeros(2, 3, 1, 1), torch.zeros(2, 4), IdentitySimilarity(2),
+                      PerModality(torch.tensor(0.1), torch.tensor(0.1)), LinearRates)
+    assert [group["name"] for group in adam(learned, RATES).param_groups] == ["images", "texts", "rates"]
+
+
+def test_schedules() -> None:
+    assert [SCHEDULES["constant"](t, 4) for t in range(4)] == [1.0] * 4
+    assert [SCHEDULES["cosine"](t, 4) for t in range(4)] == pytest.approx(
+        [1.0, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2])

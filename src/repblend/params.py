@@ -134,6 +134,8 @@ class DistillSettings(Section):
 
     iterations: Positive
     """Outer iterations."""
+    segments: Positive
+    """Expert segments matched per iteration, each by a student of its own; 1 as published."""
     inner_steps: Positive
     """Steps of the student per iteration (K, `syn_steps`)."""
     batch_size: Positive
@@ -163,6 +165,8 @@ class DistillSettings(Section):
     """Keep the encoder's graph between encoding and pull-back, or compute it again to save memory."""
     validate_every: Positive
     """Iterations between two validations of the set; the best one on validation is the result."""
+    validation_seeds: Positive
+    """Students per validation."""
     checkpoint_every: Positive
     """Iterations between two checkpoints."""
 

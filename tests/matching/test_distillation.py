@@ -16,7 +16,7 @@ from repblend.matching.similarity import LowRankSimilarity
 
 IMAGE, TEXT = HeadSpec(4, 4), HeadSpec(3, 4)
 STUDENT = Student(lambda x, flat: apply_head(x, flat, IMAGE), lambda x, flat: apply_head(x, flat, TEXT))
-DRAWS = Draws(seed=0, inner_steps=3, batch_size=4, blend_alpha=1.0, expert_span=1, max_start=2)
+DRAWS = Draws(seed=0, num_segments=2, inner_steps=3, batch_size=4, blend_alpha=1.0, expert_span=1, max_start=2)
 
 
 class ShortTrajectories:

@@ -63,32 +63,41 @@ class Numbered:
 
 
 def draws(**changes: object) -> Draws:
-    return Draws(**({"seed": 1, "inner_steps": 3, "batch_size": 4, "blend_alpha": 1.0, "expert_span": 2,
+    return Draws(**({"seed": 1, "num_segments": 1, "inner_steps": 3, "batch_size": 4, "blend_alpha": 1.0, "expert_span": 2,
                      "max_start": 3} | changes))
 
 
 def test_experts_take_turns_in_a_new_order_each_round() -> None:
-    experts = [int(draws().segment(iteration, Numbered()).start.img) // 100 for iteration in range(40)]
+    experts = [int(draws().segments(iteration, Numbered())[0].start.img) // 100 for iteration in range(40)]
     rounds = [tuple(experts[start:start + 4]) for start in range(0, 40, 4)]
     assert all(sorted(order) == [0, 1, 2, 3] for order in rounds)
     assert len(set(rounds)) > 1
 
 
 def test_segments_start_anywhere_allowed_and_end_a_span_later() -> None:
-    segments = [draws().segment(iteration, Numbered()) for iteration in range(60)]
+    segments = [draws().segments(iteration, Numbered())[0] for iteration in range(60)]
     assert {int(segment.start.img) % 100 for segment in segments} == {0, 1, 2}
     assert all(int(segment.target.txt - segment.start.txt) == 2 for segment in segments)
 
 
 def test_draws_of_an_iteration_depend_on_nothing_but_its_number() -> None:
-    first, again = draws().steps(7, 9), draws().steps(7, 9)
-    draws().steps(6, 9)
+    (first,), (again,) = draws().students(7, 9), draws().students(7, 9)
+    draws().students(6, 9)
     for one, other in zip(first, again, strict=True):
         assert torch.equal(one.indices, other.indices) and one.blend.weight == other.blend.weight
-    assert not torch.equal(first[0].indices, draws().steps(8, 9)[0].indices)
+    assert not torch.equal(first[0].indices, draws().students(8, 9)[0][0].indices)
 
 
 def test_switching_blending_off_leaves_the_batches_as_they_are() -> None:
-    with_blend, without = draws().steps(3, 9), draws(blend_alpha=None).steps(3, 9)
+    (with_blend,), (without,) = draws().students(3, 9), draws(blend_alpha=None).students(3, 9)
     assert all(torch.equal(a.indices, b.indices) for a, b in zip(with_blend, without, strict=True))
     assert all(step.blend is None for step in without)
+
+
+def test_several_segments_per_iteration_are_those_of_as_many_iterations() -> None:
+    single = [draws().students(iteration, 9)[0] for iteration in range(4)]
+    double = [steps for iteration in range(2) for steps in draws(num_segments=2).students(iteration, 9)]
+    for one, other in zip(single, double, strict=True):
+        assert all(torch.equal(a.indices, b.indices) for a, b in zip(one, other, strict=True))
+    starts = [draws().segments(iteration, Numbered())[0].start.img for iteration in range(4)]
+    assert starts == [s.start.img for i in range(2) for s in draws(num_segments=2).segments(i, Numbered())]

@@ -4,7 +4,7 @@ Nothing here knows about files. All draws of iteration t come from streams named
 learned tensors and the optimiser's memory.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -36,6 +36,8 @@ class Draws:
     """How the random choices of an iteration are made."""
 
     seed: int
+    num_segments: int
+    """Segments matched per iteration, each by a student of its own; 1 as published. They share the encoder's pass."""
     inner_steps: int
     """S, steps of the student."""
     batch_size: int
@@ -47,22 +49,29 @@ class Draws:
     max_start: int
     """Segments start at snapshots 0 .. max_start - 1 (`max_start_epoch`)."""
 
-    def segment(self, iteration: int, trajectories: Trajectories) -> Segment:
-        """Take the experts in turn, in a new order each round; start at a random snapshot."""
-        turn, position = divmod(iteration, len(trajectories))
+    def segments(self, iteration: int, trajectories: Trajectories) -> list[Segment]:
+        """Take the experts in turn, in a new order each round; start each segment at a random snapshot."""
+        first = iteration * self.num_segments
+        return [self._segment(number, trajectories) for number in range(first, first + self.num_segments)]
+
+    def _segment(self, number: int, trajectories: Trajectories) -> Segment:
+        turn, position = divmod(number, len(trajectories))
         order = torch.randperm(len(trajectories), generator=stream(self.seed, "distill", "experts", turn))
-        generator = stream(self.seed, "distill", "start", iteration)
-        start = int(torch.randint(self.max_start, (), generator=generator))
+        start = int(torch.randint(self.max_start, (), generator=stream(self.seed, "distill", "start", number)))
         expert = int(order[position])
         return Segment(trajectories.snapshot(expert, start), trajectories.snapshot(expert, start + self.expert_span))
 
-    def steps(self, iteration: int, num_pairs: int) -> list[InnerStep]:
-        """Draw each inner step's pairs and its blend."""
+    def students(self, iteration: int, num_pairs: int) -> list[list[InnerStep]]:
+        """Draw, for each segment, its student's batches and blends."""
+        first = iteration * self.num_segments
+        return [self._steps(number, num_pairs) for number in range(first, first + self.num_segments)]
+
+    def _steps(self, number: int, num_pairs: int) -> list[InnerStep]:
         batches = draw_batches(num_pairs, self.inner_steps, self.batch_size,
-                               stream(self.seed, "distill", "batches", iteration))
+                               stream(self.seed, "distill", "batches", number))
         if self.blend_alpha is None:
             return [InnerStep(indices, None) for indices in batches]
-        generator = stream(self.seed, "distill", "blends", iteration)
+        generator = stream(self.seed, "distill", "blends", number)
         return [InnerStep(indices, draw_blend(len(indices), self.blend_alpha, generator)) for indices in batches]
 
 
@@ -78,6 +87,14 @@ class Matcher:
     objective: Objective
     normaliser: Normaliser
     gradient: Callable[..., MatchingGradient]
+
+
+class MatchingResult(NamedTuple):
+    """Matching losses and gradients, averaged over an iteration's segments."""
+
+    losses: PerModality
+    data: dict[str, Tensor]
+    rates: PerModality
 
 
 class IterationResult(NamedTuple):
@@ -116,19 +133,20 @@ class Distillation:
         Raises:
             ValueError: a matching loss or a gradient is not finite; nothing was updated.
         """
-        learned, matcher = self.learned, self._matcher
-        # 1. An expert and the segment of its trajectory to match.
-        segment = self._draws.segment(iteration, self._trajectories)
-        # 2. Batches and blends of the student's steps.
-        steps = self._draws.steps(iteration, len(learned.images))
-        # 3. Features of the distinct images drawn, once.
-        drawn = torch.cat([step.indices for step in steps]).unique()
+        learned, matcher, draws = self.learned, self._matcher, self._draws
+        # 1. The stretches of expert trajectories to match.
+        segments = draws.segments(iteration, self._trajectories)
+        # 2. Batches and blends of each student's steps.
+        students = draws.students(iteration, len(learned.images))
+        # 3. Features of the distinct images drawn, once for all students and all their steps.
+        drawn = torch.cat([step.indices for steps in students for step in steps]).unique()
         once = matcher.encoder_graph(learned.images, drawn, matcher.encode, matcher.encoder_chunk)
         data = SyntheticData(once.features(), learned.texts, learned.similarity)
-        # 4. The student's steps, the matching loss and its gradient with respect to features.
+        # 4. The students' steps, the matching loss and its gradient with respect to features.
         rates = learned.rates
-        matching = matcher.gradient(data, rates, segment, steps, matcher.student, matcher.objective,
-                                    matcher.normaliser)
+        matching = _mean([matcher.gradient(data, rates, segment, steps, matcher.student, matcher.objective,
+                                           matcher.normaliser)
+                          for segment, steps in zip(segments, students, strict=True)])
         # 5. The feature gradient carried back to the pixels, once.
         gradients = matching.data | {"images": once.pull_back(matching.data["images"])}
         _check_finite(iteration, matching.losses, gradients)
@@ -151,6 +169,17 @@ class Distillation:
         for name, value in self.learned.tensors.items():
             value.copy_(tensors[f"learned/{name}"])
         restore_optimiser(self.learned, self._optimiser, tensors)
+
+
+def _mean(matchings: list[MatchingGradient]) -> MatchingResult:
+    """Average losses and gradients over the segments."""
+
+    def mean(values: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(values)).mean(dim=0)
+
+    losses, rates = (PerModality(*map(mean, zip(*values, strict=True)))
+                     for values in ([m.losses for m in matchings], [m.rates for m in matchings]))
+    return MatchingResult(losses, {name: mean([m.data[name] for m in matchings]) for name in matchings[0].data}, rates)
 
 
 def _check_finite(iteration: int, losses: PerModality, gradients: dict[str, Tensor]) -> None:

@@ -68,7 +68,7 @@ class Problem:
         """Return the distillation at its start."""
         learned = self._initial()
         settings = self.settings
-        draws = Draws(self.seed, settings.inner_steps, settings.batch_size,
+        draws = Draws(self.seed, settings.segments, settings.inner_steps, settings.batch_size,
                       settings.blend_alpha if self.method.blending else None, settings.expert_span, settings.max_start)
         matcher = Matcher(self.encoder.encode, self.encoder_chunk, ENCODER_GRAPHS[settings.encoder_graph],
                           self.heads.student, Objective(LOSSES[settings.loss], settings.temperature),

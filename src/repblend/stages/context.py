@@ -72,6 +72,17 @@ class Paths:
         return self.root / "checkpoints" / stage / str(name)
 
 
+    def run_record(self, context: "StageContext") -> Path:
+        """What was particular to the last run of a stage: commit, machine, time, memory. Not tracked by DVC."""
+        return self.root / "metrics" / "runs" / f"{context.name}.json"
+
+    def lock(self, context: "StageContext") -> Path:
+        return self.root / "checkpoints" / "locks" / f"{context.name}.lock"
+
+    def log(self, context: "StageContext") -> Path:
+        return self.root / "logs" / f"{context.name}.log"
+
+
 @dataclass(frozen=True)
 class StageContext:
     """Everything a stage's `run` needs."""
@@ -80,3 +91,8 @@ class StageContext:
     cell: Cell | None
     params: Params
     paths: Paths
+
+    @property
+    def name(self) -> str:
+        """As DVC calls it: `encode`, or `distill@repblend-100`."""
+        return f"{self.stage}@{self.cell}" if self.cell else self.stage

@@ -1,0 +1,88 @@
+"""Caches of frozen features: what experts, students and evaluations see instead of images and captions.
+
+Shapes: V views, I training images, M training captions (pairs), N images and C captions of a split.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from repblend.store import atomic_path, read_tensors, write_tensors
+
+
+@dataclass(frozen=True)
+class SplitFeatures:
+    """A validation or test split."""
+
+    images: Tensor
+    """(N, D_img) float32."""
+    texts: Tensor
+    """(C, D_txt) float32."""
+    text_to_image: Tensor
+    """(C,) int64: which image a caption belongs to."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """All splits, as the frozen encoders see them; not normalised to unit length."""
+
+    train_images: Tensor
+    """(V, I, D_img) float32; view 0 is the image itself."""
+    train_texts: Tensor
+    """(M, D_txt) float32, one row per caption."""
+    train_image_index: Tensor
+    """(M,) int64: which image a caption belongs to."""
+    val: SplitFeatures
+    test: SplitFeatures
+
+
+def feature_files(folder: Path) -> list[Path]:
+    """Return the files of a feature cache."""
+    return [folder / f"{name}.safetensors" for name in ("train_images", "train_texts", "val", "test")]
+
+
+def write_features(folder: Path, features: Features) -> None:
+    """Write the cache; the whole folder or nothing.
+
+    Raises:
+        ValueError: a feature is NaN or infinite.
+    """
+    with atomic_path(folder) as aside:
+        aside.mkdir(parents=True)
+        images, texts, val, test = feature_files(aside)
+        write_tensors(images, {"features": features.train_images})
+        write_tensors(texts, {"features": features.train_texts, "image_index": features.train_image_index})
+        write_tensors(val, vars(features.val))
+        write_tensors(test, vars(features.test))
+
+
+def read_features(folder: Path) -> Features:
+    """Read the cache and check that its parts belong together.
+
+    Raises:
+        ValueError: a file is missing or damaged, lacks a tensor, or the shapes disagree.
+    """
+    images, texts, val, test = feature_files(folder)
+    (train_images,) = _tensors(images, "features")
+    train_texts, image_index = _tensors(texts, "features", "image_index")
+    splits = [SplitFeatures(*_tensors(path, "images", "texts", "text_to_image")) for path in (val, test)]
+    _check_owners(texts, train_texts, image_index, train_images.shape[1])
+    for path, split in zip((val, test), splits, strict=True):
+        _check_owners(path, split.texts, split.text_to_image, len(split.images))
+    return Features(train_images, train_texts, image_index, *splits)
+
+
+def _tensors(path: Path, *names: str) -> list[Tensor]:
+    tensors, _ = read_tensors(path)
+    missing = [name for name in names if name not in tensors]
+    if missing:
+        raise ValueError(f"{path}: tensor '{missing[0]}' is missing, expected {', '.join(names)}. Delete the folder "
+                         "and run `dvc repro encode`")
+    return [tensors[name] for name in names]
+
+
+def _check_owners(path: Path, texts: Tensor, owners: Tensor, num_images: int) -> None:
+    if owners.shape != texts.shape[:1] or owners.min() < 0 or owners.max() >= num_images:
+        raise ValueError(f"{path}: expected one image index in 0..{num_images - 1} for each of {len(texts)} captions. "
+                         "The files come from different runs: delete the folder and run `dvc repro encode`")

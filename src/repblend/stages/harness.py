@@ -1,0 +1,55 @@
+"""What surrounds every stage: its lock, its guard, deterministic arithmetic, its log, and its run record."""
+
+import contextlib
+import datetime
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from repblend.stages.context import StageContext
+from repblend.stages.guard import stop_with_the_runner
+from repblend.stages.lock import only_writer
+from repblend.stages.provenance import run_record
+from repblend.store import write_json
+
+
+@contextlib.contextmanager
+def running(context: StageContext) -> Iterator[None]:
+    """Run the body as the stage of `context`; write its run record if the body succeeds.
+
+    Raises:
+        ValueError: another process runs the same stage in this workspace.
+    """
+    stop_with_the_runner()
+    with only_writer(context.paths.lock(context), f"stage {context.name}"), _logging_to(context.paths.log(context)):
+        compute_deterministically(context.params.compute.threads)
+        started, began = datetime.datetime.now(datetime.UTC), time.monotonic()
+        yield
+        write_json(context.paths.run_record(context), run_record(context, started, time.monotonic() - began))
+
+
+def compute_deterministically(threads: int) -> None:
+    """Make torch give the same bits on every run: a fixed number of threads, deterministic algorithms only."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+
+
+@contextlib.contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Send the project's log lines to a file of their own and to the terminal (or whatever collects the output)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log = logging.getLogger("repblend")
+    log.setLevel(logging.INFO)
+    handlers = [logging.FileHandler(path, mode="w", encoding="utf-8"), logging.StreamHandler()]
+    handlers[0].setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    for handler in handlers:
+        log.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()

@@ -119,6 +119,8 @@ class OuterOptimiser(Section):
     lr: OuterLearningRates
     momentum: OuterMomenta | None
     """Only for SGD; null with Adam."""
+    warm_up: Count
+    """Iterations over which the outer learning rates rise from zero to their values."""
     schedule: Literal["constant", "cosine"]
     """Course of the outer learning rates over the iterations."""
 
@@ -208,6 +210,49 @@ class Grid(Section):
     distilled: list[str]
 
 
+class StudentSchedule(Section):
+    """How long students train, and how often they are scored."""
+
+    epochs: Positive
+    """E: students train epochs 0 .. E, at a tenth of the learning rate from E // 2 + 1 on."""
+    scored_intervals: Positive
+    """Students are scored after epochs 0, E // n, 2 (E // n), ... and E."""
+
+
+class WarmUp(Section):
+    """Training of the heads whose joint features herding and k-center look at."""
+
+    epochs: Positive
+    """Passes over the training pairs."""
+    batch_size: Positive
+    lr: PositiveReal
+    temperature: PositiveReal
+
+
+class Select(Section):
+    """Coresets, and what students that train on them need because the set does not bring it."""
+
+    warm_up: WarmUp
+    loss: LossName
+    lr_img: dict[str, PositiveReal]
+    """Coreset method -> learning rate of its students' image head, tuned on validation."""
+    lr_txt: dict[str, PositiveReal]
+
+
+class Evaluate(Section):
+    """Students: heads trained on a set and scored by retrieval (PAPER.md section 6)."""
+
+    num_seeds: Positive
+    """Students per set."""
+    batch_size: Positive
+    momentum: Fraction
+    weight_decay: Annotated[float, Field(ge=0)]
+    temperature: PositiveReal
+    distilled: StudentSchedule
+    coresets: StudentSchedule
+    full_data: StudentSchedule
+
+
 class Params(Section):
     """All of `params.yaml`."""
 
@@ -218,7 +263,9 @@ class Params(Section):
     heads: Heads
     experts: Experts
     grid: Grid
+    select: Select
     distill: Distill
+    evaluate: Evaluate
 
 
 def read_yaml(path: Path) -> Any:

@@ -8,7 +8,7 @@ import torch
 from repblend.matching.gradient import PerModality
 from repblend.matching.outer import (
     RATE_SPACES, SCHEDULES, Learned, LinearRates, LogRates, Momenta, OuterRates, adam, optimiser_tensors,
-    restore_optimiser, sgd,
+    restore_optimiser, sgd, warmed_up,
 )
 from repblend.matching.similarity import IdentitySimilarity, LowRankSimilarity
 
@@ -90,3 +90,8 @@ def test_schedules() -> None:
     assert [SCHEDULES["constant"](t, 4) for t in range(4)] == [1.0] * 4
     assert [SCHEDULES["cosine"](t, 4) for t in range(4)] == pytest.approx(
         [1.0, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2])
+
+
+def test_warm_up_rises_to_the_schedule() -> None:
+    assert [warmed_up(0.5, t, 4) for t in range(6)] == pytest.approx([0.125, 0.25, 0.375, 0.5, 0.5, 0.5])
+    assert warmed_up(0.5, 0, 0) == 0.5

@@ -136,6 +136,11 @@ def cosine(iteration: int, iterations: int) -> float:
     return (1 + math.cos(math.pi * iteration / iterations)) / 2
 
 
+def warmed_up(factor: float, iteration: int, warm_up: int) -> float:
+    """Scale a schedule's factor down in the first `warm_up` iterations, linearly: Adam's first steps are its boldest."""
+    return factor * min(1.0, (iteration + 1) / warm_up) if warm_up else factor
+
+
 SCHEDULES = {"constant": constant, "cosine": cosine}
 """Factor of the outer learning rates at an iteration, by its name in `params.yaml`."""
 

@@ -1,17 +1,18 @@
 """What stays fixed while a cell is distilled: the problem that its parameters and input files pose."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from repblend.analysis import collapse, specimens
+from repblend.coresets.candidates import candidate_pairs
 from repblend.coresets.random import random_pairs
-from repblend.data.features import Features, read_features
-from repblend.data.images import load_images, to_png_bytes
-from repblend.data.karpathy import read_split
+from repblend.data.features import Features, feature_files, read_features
+from repblend.data.images import normalise, png_bytes, read_images
+from repblend.data.karpathy import read_annotations
+from repblend.encoders.heads import HeadSpec
 from repblend.encoders.image import ImageEncoder, encode_in_chunks
 from repblend.encoders.registry import load_image_encoder
 from repblend.evaluation.protocol import HeadPair
@@ -23,12 +24,12 @@ from repblend.matching.encode_once import ENCODER_GRAPHS
 from repblend.matching.gradient import GRADIENTS, NORMALISERS, Objective, PerModality
 from repblend.matching.journal import CRITERION
 from repblend.matching.losses import LOSSES
-from repblend.matching.outer import RATE_SPACES, SCHEDULES, Learned, Momenta, OuterRates, adam, sgd
+from repblend.matching.outer import RATE_SPACES, SCHEDULES, Learned, Momenta, OuterRates, adam, sgd, warmed_up
 from repblend.matching.similarity import FullSimilarity, IdentitySimilarity, LowRankSimilarity, Similarity
 from repblend.matching.synthetic_set import SyntheticSet
 from repblend.methods import find_method
 from repblend.methods.declaration import Method
-from repblend.params import DistillSettings
+from repblend.params import DistillSettings, Params
 from repblend.stages.context import StageContext
 from repblend.store import JSON
 from repblend.streams import stream
@@ -73,9 +74,13 @@ class Problem:
         matcher = Matcher(self.encoder.encode, self.encoder_chunk, ENCODER_GRAPHS[settings.encoder_graph],
                           self.heads.student, Objective(LOSSES[settings.loss], settings.temperature),
                           NORMALISERS[settings.normaliser], GRADIENTS[self.method.gradient])
-        schedule = partial(SCHEDULES[settings.optimiser.schedule], iterations=settings.iterations)
-        return Distillation(learned, self._optimiser(learned), schedule, settings.min_rate, matcher, draws,
+        return Distillation(learned, self._optimiser(learned), self._schedule, settings.min_rate, matcher, draws,
                             self.trajectories)
+
+    def _schedule(self, iteration: int) -> float:
+        optimiser = self.settings.optimiser
+        factor = SCHEDULES[optimiser.schedule](iteration, self.settings.iterations)
+        return warmed_up(factor, iteration, optimiser.warm_up)
 
     def _initial(self) -> Learned:
         rates = PerModality(torch.tensor(self.settings.initial_lr_img), torch.tensor(self.settings.initial_lr_txt))
@@ -131,7 +136,7 @@ class Problem:
         return {"pairs": pairs, "similarity": similarity, "definitions": specimens.DEFINITIONS | collapse.DEFINITIONS}
 
     def _png(self, image: Tensor) -> str:
-        return specimens.as_base64(to_png_bytes(image, self.encoder.mean, self.encoder.std))
+        return specimens.as_base64(png_bytes(image, self.encoder.mean, self.encoder.std))
 
 
 def pose(context: StageContext) -> Problem:
@@ -144,15 +149,32 @@ def pose(context: StageContext) -> Problem:
     method, settings = find_method(cell.method), params.distill.settings(str(cell))
     features = read_features(paths.features)
     encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
-    rows = read_split(paths.data, params.data.name, "train")
-    initial = random_pairs(features.train_image_index, method.num_pairs(cell.budget), params.seed)
-    images = load_images(paths.data, [rows[pair].image for pair in initial], params.data.image_size, encoder.mean,
-                         encoder.std)
+    train = read_annotations(paths.data, params.data.name, params.data.max_caption_words).train
+    initial = random_pairs(candidate_pairs(features.train_image_index, params.seed), method.num_pairs(cell.budget),
+                           params.seed)
+    names = [train[features.train_image_index[pair]].image for pair in initial]
+    heads = HeadPair(HeadSpec(encoder.feature_dim, params.heads.width),
+                     HeadSpec(features.train_texts.shape[1], params.heads.width))
     return Problem(
         method=method, settings=settings, seed=params.seed, encoder=encoder,
         encoder_chunk=params.compute.encoder_chunk, features=features, trajectories=TrajectoryStore(paths.experts),
-        heads=heads, validation=_validation(context, settings, heads, features), recipe=_recipe(params, settings),
-        initial_pairs=initial, initial_images=images, captions=[row.caption for row in rows],
-        inputs=[*sorted(paths.features.glob("*.safetensors")), *sorted(paths.experts.glob("*.safetensors")),
+        heads=heads, validation=_validation(params, settings, heads, features), recipe=_recipe(params, settings),
+        initial_pairs=initial,
+        initial_images=normalise(read_images(paths.data, names, params.data.image_size), encoder.mean, encoder.std),
+        captions=[caption for image in train for caption in image.captions],
+        inputs=[*feature_files(paths.features), *sorted(paths.experts.glob("*.safetensors")),
                 paths.data / "manifest.json"],
     )
+
+
+def _validation(params: Params, settings: DistillSettings, heads: HeadPair, features: Features) -> Validation:
+    evaluate = params.evaluate.distilled
+    return Validation(features.val, heads, params.seed, settings.validation_seeds, evaluate.epochs,
+                      evaluate.scored_intervals, params.evaluate.batch_size)
+
+
+def _recipe(params: Params, settings: DistillSettings) -> Recipe:
+    """How students train on this set; their learning rates are filled in from the set."""
+    evaluate = params.evaluate
+    return Recipe(settings.initial_lr_img, settings.initial_lr_txt, evaluate.momentum, evaluate.weight_decay,
+                  settings.loss, evaluate.temperature, published_decay_start(evaluate.distilled.epochs))

@@ -1,0 +1,1 @@
+"""Coresets: real pairs chosen as baselines (PAPER.md section 10)."""

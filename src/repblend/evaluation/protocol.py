@@ -8,6 +8,7 @@ order of their batches. The set itself, and the experts behind it, are the same 
 """
 
 import statistics
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -102,10 +103,10 @@ class Scores:
 
     student: Student
     splits: dict[str, Split]
-    """`val` and `test`."""
+    """`val` and `test`; a distillation in progress looks at `val` only."""
     epochs: list[int]
     """The epochs to score, ascending."""
-    recalls: dict[str, list[list[Recalls]]] = field(default_factory=lambda: {"val": [], "test": []})
+    recalls: dict[str, list[list[Recalls]]] = field(default_factory=lambda: defaultdict(list))
     """Split -> scored epoch -> seed -> recalls."""
 
     def record(self, epoch: int, heads: PerModality, _loss: Tensor) -> None:
@@ -114,6 +115,10 @@ class Scores:
             with torch.no_grad():
                 for name, split in self.splits.items():
                     self.recalls[name].append(score(heads, self.student, split))
+
+    def mean_of_best(self, split: str) -> float:
+        """Return the students' mean recall on a split in percent, each at its best scored epoch, averaged."""
+        return statistics.fmean(max(curve) for curve in self._curves(split))
 
     def to_json(self) -> JSON:
         """Return what a metrics file says: scored epochs, both protocols, and the curves they chose from."""

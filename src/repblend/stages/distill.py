@@ -30,8 +30,8 @@ def run(context: StageContext) -> None:
     journal, best = _distil(problem, work, f"distill {cell}")
     chosen = journal.chosen_iteration
     record = {"cell": cell.to_json(), "provenance": provenance(context, SECTIONS, problem.inputs)}
-    result = problem.synthetic_set(best, {"cell": cell.to_json(), "chosen_iteration": chosen,
-                                          "initial_pairs": problem.initial_pairs})
+    result = problem.synthetic_set(best, {"cell": cell.to_json(), "loss": problem.settings.loss,
+                                          "chosen_iteration": chosen, "initial_pairs": problem.initial_pairs})
     result.write(paths.set(cell))
     write_json(paths.metrics("specimens", cell), record | problem.specimens(result))
     write_json(paths.metrics("distill", cell), record | journal.to_json() | {

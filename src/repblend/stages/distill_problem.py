@@ -12,12 +12,11 @@ from repblend.coresets.random import random_pairs
 from repblend.data.features import Features, feature_files, read_features
 from repblend.data.images import normalise, png_bytes, read_images
 from repblend.data.karpathy import read_annotations
-from repblend.encoders.heads import HeadSpec
 from repblend.encoders.image import ImageEncoder, encode_in_chunks
 from repblend.encoders.registry import load_image_encoder
 from repblend.evaluation.protocol import HeadPair
 from repblend.evaluation.student import Recipe, published_decay_start
-from repblend.evaluation.validation import Validation
+from repblend.evaluation.evaluate import Evaluator
 from repblend.experts.trajectories import TrajectoryStore
 from repblend.matching.distillation import Distillation, Draws, Matcher
 from repblend.matching.encode_once import ENCODER_GRAPHS
@@ -31,6 +30,7 @@ from repblend.methods import find_method
 from repblend.methods.declaration import Method
 from repblend.params import DistillSettings, Params
 from repblend.stages.context import StageContext
+from repblend.stages.students import head_pair, make_evaluator
 from repblend.store import JSON
 from repblend.streams import stream
 
@@ -49,7 +49,8 @@ class Problem:
     features: Features
     trajectories: TrajectoryStore
     heads: HeadPair
-    validation: Validation
+    evaluator: Evaluator
+    """Looks at the validation split only."""
     recipe: Recipe
     """How students are trained that validate a set; their learning rates are the set's."""
     initial_pairs: list[int]
@@ -115,11 +116,11 @@ class Problem:
         """Return the set's mean recall on validation and its collapse measures in the reference embedding."""
         images = encode_in_chunks(self.encoder, learned.images, self.encoder_chunk)
         recipe = replace(self.recipe, lr_img=learned.rates.img.item(), lr_txt=learned.rates.txt.item())
-        recall = self.validation.mean_recall(images, learned.texts, learned.similarity.matrix(), recipe)
+        scores = self.evaluator.evaluate_set(images, learned.texts, learned.similarity.matrix(), recipe)
         reference = self.trajectories.snapshot(0, self.trajectories.num_snapshots - 1)
         embedded = PerModality(self.heads.student.image(images, reference.img),
                                self.heads.student.text(learned.texts, reference.txt))
-        return {CRITERION: recall,
+        return {CRITERION: scores.mean_of_best("val"),
                 "intra_modal_similarity_img": collapse.intra_modal_similarity(embedded.img),
                 "intra_modal_similarity_txt": collapse.intra_modal_similarity(embedded.txt),
                 "modality_gap": collapse.modality_gap(*embedded)}
@@ -153,24 +154,19 @@ def pose(context: StageContext) -> Problem:
     initial = random_pairs(candidate_pairs(features.train_image_index, params.seed), method.num_pairs(cell.budget),
                            params.seed)
     names = [train[features.train_image_index[pair]].image for pair in initial]
-    heads = HeadPair(HeadSpec(encoder.feature_dim, params.heads.width),
-                     HeadSpec(features.train_texts.shape[1], params.heads.width))
+    heads = head_pair(features, params.heads.width)
     return Problem(
         method=method, settings=settings, seed=params.seed, encoder=encoder,
         encoder_chunk=params.compute.encoder_chunk, features=features, trajectories=TrajectoryStore(paths.experts),
-        heads=heads, validation=_validation(params, settings, heads, features), recipe=_recipe(params, settings),
+        heads=heads, evaluator=make_evaluator(params.evaluate, params.evaluate.distilled, {"val": features.val}, heads,
+                                 settings.validation_seeds, params.seed),
+        recipe=_recipe(params, settings),
         initial_pairs=initial,
         initial_images=normalise(read_images(paths.data, names, params.data.image_size), encoder.mean, encoder.std),
         captions=[caption for image in train for caption in image.captions],
         inputs=[*feature_files(paths.features), *sorted(paths.experts.glob("*.safetensors")),
                 paths.data / "manifest.json"],
     )
-
-
-def _validation(params: Params, settings: DistillSettings, heads: HeadPair, features: Features) -> Validation:
-    evaluate = params.evaluate.distilled
-    return Validation(features.val, heads, params.seed, settings.validation_seeds, evaluate.epochs,
-                      evaluate.scored_intervals, params.evaluate.batch_size)
 
 
 def _recipe(params: Params, settings: DistillSettings) -> Recipe:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from repblend.data.features import Features, read_features
 from repblend.evaluation.protocol import HeadPair, score
-from repblend.encoders.heads import HeadSpec, init_head
+from repblend.encoders.heads import init_head
 from repblend.experts.training import ExpertBatch, StepResult, TrainingPairs, draw_epoch, train_expert
 from repblend.experts.trajectories import TrajectoryStore, write_trajectory
 from repblend.matching.gradient import PerModality
@@ -17,6 +17,7 @@ from repblend.params import Experts
 from repblend.progress import progress
 from repblend.stages.context import StageContext
 from repblend.stages.provenance import provenance
+from repblend.stages.students import head_pair, training_pairs
 from repblend.stages.resume import work_fingerprint
 from repblend.store import JSON, atomic_path, write_json
 from repblend.streams import stream
@@ -28,9 +29,7 @@ def run(context: StageContext) -> None:
     """Train all experts; write `experts/` and `metrics/experts.json`."""
     params, paths = context.params, context.paths
     features = read_features(paths.features)
-    pairs = TrainingPairs(features.train_images, features.train_texts, features.train_image_index)
-    heads = HeadPair(HeadSpec(pairs.views.shape[-1], params.heads.width),
-                     HeadSpec(pairs.texts.shape[-1], params.heads.width))
+    pairs, heads = training_pairs(features), head_pair(features, params.heads.width)
     inputs = sorted(paths.features.glob("*.safetensors"))
     unfinished = paths.checkpoint("experts", work_fingerprint(context, SECTIONS, inputs))
     files = [unfinished / f"expert-{number:03d}.safetensors" for number in range(params.experts.num)]

@@ -1,0 +1,31 @@
+"""K-center: pairs that leave no other pair far away, by farthest-first traversal (PAPER.md section 10).
+
+Shapes: I candidates, F features.
+"""
+
+from torch import Tensor
+
+
+def k_center(features: Tensor, num_pairs: int, first: int) -> list[int]:
+    """Choose rows one by one, each the one farthest (Euclidean) from its nearest chosen row.
+
+    Args:
+        features: (I, F).
+        first: the row to begin with.
+
+    Returns:
+        `num_pairs` rows in the order chosen; of equally far ones the first.
+
+    Raises:
+        ValueError: there are fewer rows than pairs.
+    """
+    if num_pairs > len(features):
+        raise ValueError(f"k-center: expected a budget of at most {len(features)} (one pair per training image), "
+                         f"found {num_pairs}")
+    chosen, nearest = [first], (features - features[first]).norm(dim=1)
+    nearest[first] = -1.0  # never chosen again, even among rows that are all alike
+    while len(chosen) < num_pairs:
+        chosen.append(int(nearest.argmax()))
+        nearest = nearest.minimum((features - features[chosen[-1]]).norm(dim=1))
+        nearest[chosen[-1]] = -1.0
+    return chosen

@@ -1,0 +1,60 @@
+"""Train students on a set and report them by both protocols."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from repblend.evaluation.protocol import HeadPair, Scores, Split, initial_heads, scored_epochs, student_batches
+from repblend.evaluation.student import Recipe, train_students, train_students_on_real_pairs
+from repblend.experts.training import ExpertBatch, TrainingPairs, draw_epoch
+from repblend.streams import stream
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """How sets are evaluated: the same students, schedule and splits for all of them."""
+
+    splits: dict[str, Split]
+    """`val` and `test`."""
+    heads: HeadPair
+    seed: int
+    num_seeds: int
+    epochs: int
+    """E: students train epochs 0..E."""
+    intervals: int
+    """Students are scored after 0, E // intervals, ... epochs."""
+    batch_size: int
+
+    def _scores(self) -> Scores:
+        return Scores(self.heads.student, self.splits, scored_epochs(self.epochs, self.intervals))
+
+    def evaluate_set(self, images: Tensor, texts: Tensor, targets: Tensor, recipe: Recipe) -> Scores:
+        """Train one student per seed on a set and score it at the scored epochs.
+
+        Args:
+            images: (N, D_img) frozen features of the set's images.
+            texts: (N, D_txt).
+            targets: (N, N) soft similarity.
+
+        Raises:
+            ValueError: a student diverged, or a score is not finite.
+        """
+        scores = self._scores()
+        batches = student_batches(self.seed, self.num_seeds, len(texts), self.epochs, self.batch_size)
+        train_students(images, texts, targets, initial_heads(self.seed, self.num_seeds, self.heads), batches,
+                       self.heads.student, recipe, scores.record)
+        return scores
+
+    def evaluate_full_data(self, pairs: TrainingPairs, recipe: Recipe) -> Scores:
+        """Train one student per seed on all real pairs with augmented views: the upper bound; raises as above."""
+        scores = self._scores()
+        draws = (self._epoch(pairs, epoch) for epoch in range(self.epochs + 1))
+        train_students_on_real_pairs(pairs, initial_heads(self.seed, self.num_seeds, self.heads), draws,
+                                     self.heads.student, recipe, scores.record)
+        return scores
+
+    def _epoch(self, pairs: TrainingPairs, epoch: int) -> list[list[ExpertBatch]]:
+        return [draw_epoch(len(pairs.texts), len(pairs.views), self.batch_size,
+                           stream(self.seed, "evaluate", "full data", number, epoch))
+                for number in range(self.num_seeds)]

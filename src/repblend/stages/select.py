@@ -1,0 +1,98 @@
+"""Stage `select`: choose a coreset of real pairs (PAPER.md section 10)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from repblend.coresets.candidates import candidate_pairs
+from repblend.coresets.herding import herding
+from repblend.coresets.joint import joint_features
+from repblend.coresets.k_center import k_center
+from repblend.coresets.random import random_pairs
+from repblend.data.features import Features, feature_files, read_features
+from repblend.data.images import normalise, read_images
+from repblend.data.karpathy import read_annotations
+from repblend.encoders.heads import init_head
+from repblend.encoders.registry import load_image_encoder
+from repblend.experts.training import draw_epoch, train_expert
+from repblend.matching.gradient import PerModality
+from repblend.matching.similarity import IdentitySimilarity
+from repblend.matching.synthetic_set import SyntheticSet
+from repblend.params import Params, WarmUp
+from repblend.stages.context import StageContext
+from repblend.stages.provenance import provenance
+from repblend.stages.students import head_pair, training_pairs
+from repblend.store import write_json
+from repblend.streams import stream
+
+SECTIONS = ["compute", "data", "encode", "heads", "select"]
+
+
+def run(context: StageContext) -> None:
+    """Choose one cell's pairs; write its set and `metrics/select/<cell>.json`."""
+    params, paths, cell = context.params, context.paths, context.cell
+    features = read_features(paths.features)
+    train = read_annotations(paths.data, params.data.name, params.data.max_caption_words).train
+    pairs = _choose(cell.method, cell.budget, features, params)
+    names = [train[features.train_image_index[pair]].image for pair in pairs]
+    encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
+    images = normalise(read_images(paths.data, names, params.data.image_size), encoder.mean, encoder.std)
+    select = params.select
+    metadata = {"cell": cell.to_json(), "loss": select.loss, "pairs": pairs}
+    SyntheticSet(images, features.train_texts[pairs], IdentitySimilarity(len(pairs)), select.lr_img[cell.method],
+                 select.lr_txt[cell.method], metadata).write(paths.set(cell))
+    captions = [caption for image in train for caption in image.captions]
+    write_json(paths.metrics("select", cell), {
+        "cell": cell.to_json(), "pairs": [{"image": name, "caption": captions[pair]}
+                                          for name, pair in zip(names, pairs, strict=True)],
+        "provenance": provenance(context, SECTIONS, [*feature_files(paths.features), paths.data / "manifest.json"])})
+
+
+def _choose(method: str, budget: int, features: Features, params: Params) -> list[int]:
+    """Return the chosen caption rows.
+
+    Raises:
+        ValueError: no coreset method has this name, or the budget exceeds the training images.
+    """
+    if method not in CORESETS:
+        raise ValueError(f"grid.coresets: {method!r} is not known; expected one of {', '.join(CORESETS)}")
+    candidates = candidate_pairs(features.train_image_index, params.seed)
+    return CORESETS[method](candidates, budget, features, params)
+
+
+def _random(candidates: Tensor, budget: int, features: Features, params: Params) -> list[int]:
+    return random_pairs(candidates, budget, params.seed)
+
+
+def _herding(candidates: Tensor, budget: int, features: Features, params: Params) -> list[int]:
+    return candidates[herding(_joint(candidates, features, params), budget)].tolist()
+
+
+def _k_center(candidates: Tensor, budget: int, features: Features, params: Params) -> list[int]:
+    first = int(torch.randint(len(candidates), (), generator=stream(params.seed, "coreset", "k-center", "first")))
+    return candidates[k_center(_joint(candidates, features, params), budget, first)].tolist()
+
+
+CORESETS: dict[str, Callable[[Tensor, int, Features, Params], list[int]]] = {
+    "random": _random, "herding": _herding, "k-center": _k_center}
+"""Every coreset method by its name in `params.yaml`."""
+
+
+def _joint(candidates: Tensor, features: Features, params: Params) -> Tensor:
+    """Joint features (I, 2 D) of the candidates under heads that were warmed up on the real pairs."""
+    heads = head_pair(features, params.heads.width)
+    warm = _warm_up(features, params.select.warm_up, params.heads.width, params.seed)
+    images = features.train_images[0][features.train_image_index[candidates]]
+    return joint_features(images, features.train_texts[candidates], warm, heads.student)
+
+
+def _warm_up(features: Features, settings: WarmUp, width: int, seed: int) -> PerModality:
+    heads, pairs = head_pair(features, width), training_pairs(features)
+    initial = PerModality(init_head(heads.img, stream(seed, "coreset", "warm-up", "image head")),
+                          init_head(heads.txt, stream(seed, "coreset", "warm-up", "text head")))
+    batches = (batch for epoch in range(settings.epochs)
+               for batch in draw_epoch(len(pairs.texts), len(pairs.views), settings.batch_size,
+                                       stream(seed, "coreset", "warm-up", "epoch", epoch)))
+    steps = train_expert(pairs, initial, batches, heads.student, settings.lr, 0.0, 0.0, settings.temperature)
+    return [after for _, after in steps][-1]

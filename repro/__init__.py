@@ -1,0 +1,1 @@
+"""Operations: run the pipeline, regenerate the report, verify the results. Never imports torch."""

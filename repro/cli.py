@@ -1,0 +1,45 @@
+"""The `repro` command."""
+
+from typing import Annotated
+
+import typer
+
+from repro import doctor, parity, report, run, verify
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Reproduce RepBlend (NeurIPS 2025): run the pipeline, read the report, verify the results.")
+
+Targets = Annotated[list[str] | None, typer.Argument(
+    help="Stages to bring up to date, with all that they need, for example 'experts' or 'distill@repblend-100'. "
+         "All stages by default.")]
+
+
+@app.command("doctor")
+def doctor_command() -> None:
+    """Check this machine and this workspace, and say how to mend what is missing."""
+    raise typer.Exit(doctor.main())
+
+
+@app.command("run")
+def run_command(targets: Targets = None) -> None:
+    """Bring the pipeline up to date and print the results. Interrupt it at any time and run it again to go on."""
+    raise typer.Exit(run.main(targets or []))
+
+
+@app.command("report")
+def report_command() -> None:
+    """Regenerate every table and figure from the stored metrics alone."""
+    raise typer.Exit(report.main())
+
+
+@app.command("verify")
+def verify_command(targets: Targets = None) -> None:
+    """Run the committed pipeline again in a clean checkout, without any cache, and compare every output's hash."""
+    raise typer.Exit(verify.main(targets or []))
+
+
+@app.command("parity")
+def parity_command(files: Annotated[list[str], typer.Argument(help="Recordings of the official implementation.")]
+                   ) -> None:
+    """Replay recordings of the official implementation (.npz) and print the largest difference per array."""
+    raise typer.Exit(parity.main(files))

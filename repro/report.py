@@ -1,0 +1,19 @@
+"""`repro report`: regenerate every table and figure from the stored metrics, without running any other stage."""
+
+import subprocess
+import sys
+
+from repro.workspace import dvc, environment, find_root
+
+
+def main() -> int:
+    """Regenerate the report; return the exit code."""
+    try:
+        root = find_root()
+    except ValueError as error:
+        print(f"repro report: {error}", file=sys.stderr)
+        return 1
+    code = subprocess.run(dvc("repro", "--single-item", "report"), cwd=root, env=environment(), check=False).returncode
+    if code == 0:
+        print(f"Report: {root / 'paper' / 'report.html'}")
+    return code

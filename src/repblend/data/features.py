@@ -6,6 +6,7 @@ Shapes: V views, I training images, M training captions (pairs), N images and C 
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from repblend.store import atomic_path, read_tensors, write_tensors
@@ -61,14 +62,17 @@ def read_features(folder: Path) -> Features:
     """Read the cache and check that its parts belong together.
 
     Raises:
-        ValueError: a file is missing or damaged, lacks a tensor, or the shapes disagree.
+        ValueError: a file is missing or damaged, lacks a tensor, or types or shapes disagree.
     """
     images, texts, val, test = feature_files(folder)
     (train_images,) = _tensors(images, "features")
     train_texts, image_index = _tensors(texts, "features", "image_index")
     splits = [SplitFeatures(*_tensors(path, "images", "texts", "text_to_image")) for path in (val, test)]
+    if train_images.ndim != 3 or train_texts.ndim != 2:
+        raise _mismatch(images, "(views, images, features) and (captions, features)", train_images, train_texts)
     _check_owners(texts, train_texts, image_index, train_images.shape[1])
     for path, split in zip((val, test), splits, strict=True):
+        _check_widths(path, split, train_images, train_texts)
         _check_owners(path, split.texts, split.text_to_image, len(split.images))
     return Features(train_images, train_texts, image_index, *splits)
 
@@ -79,10 +83,29 @@ def _tensors(path: Path, *names: str) -> list[Tensor]:
     if missing:
         raise ValueError(f"{path}: tensor '{missing[0]}' is missing, expected {', '.join(names)}. Delete the folder "
                          "and run `dvc repro encode`")
+    for name in names:
+        expected = torch.int64 if name in ("image_index", "text_to_image") else torch.float32
+        if tensors[name].dtype != expected:
+            raise ValueError(f"{path}: tensor '{name}' is {tensors[name].dtype}, expected {expected}. Delete the "
+                             "folder and run `dvc repro encode`")
     return [tensors[name] for name in names]
 
 
+def _check_widths(path: Path, split: SplitFeatures, train_images: Tensor, train_texts: Tensor) -> None:
+    for found, train in ((split.images, train_images), (split.texts, train_texts)):
+        if found.ndim != 2 or found.shape[1] != train.shape[-1]:
+            raise _mismatch(path, f"(N, {train.shape[-1]}), as in training,", found)
+
+
 def _check_owners(path: Path, texts: Tensor, owners: Tensor, num_images: int) -> None:
-    if owners.shape != texts.shape[:1] or owners.min() < 0 or owners.max() >= num_images:
-        raise ValueError(f"{path}: expected one image index in 0..{num_images - 1} for each of {len(texts)} captions. "
-                         "The files come from different runs: delete the folder and run `dvc repro encode`")
+    """Every caption has one image, and every image a caption."""
+    if owners.shape != texts.shape[:1] or owners.unique().tolist() != list(range(num_images)):
+        raise ValueError(f"{path}: expected one image index in 0..{num_images - 1} for each of {len(texts)} captions, "
+                         "and each image at least once. The files come from different runs: delete the folder and run "
+                         "`dvc repro encode`")
+
+
+def _mismatch(path: Path, expected: str, *found: Tensor) -> ValueError:
+    shapes = " and ".join(str(tuple(tensor.shape)) for tensor in found)
+    return ValueError(f"{path}: expected features of shape {expected} found {shapes}. The files come from different "
+                      "runs: delete the folder and run `dvc repro encode`")

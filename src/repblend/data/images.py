@@ -1,6 +1,7 @@
 """Images from files to normalised tensors, and back to something to look at."""
 
 import io
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from repblend.progress import progress
+
+UNREADABLE = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError,
+              struct.error)
+"""What Pillow raises on a file that is no image, is cut short, holds nonsense, or cannot become RGB."""
 
 
 def read_image(path: Path, size: int) -> Tensor:
@@ -22,7 +27,7 @@ def read_image(path: Path, size: int) -> Tensor:
         (3, size, size) float32 in [0, 1].
 
     Raises:
-        ValueError: the file is missing, truncated or no image.
+        ValueError: the file is missing, empty, truncated or no image; the message names it.
     """
     try:
         with Image.open(path) as file:
@@ -30,7 +35,7 @@ def read_image(path: Path, size: int) -> Tensor:
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such image, but an annotation file names it. Put it there, or remove its rows "
                          "from the annotations") from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path}: expected a whole image file ({error}). Replace it, or remove its rows from the "
                          "annotations") from error
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255

@@ -51,23 +51,17 @@ def read_annotations(folder: Path, name: str, max_caption_words: int) -> Annotat
     Raises:
         ValueError: a file is missing or not JSON; a row is not of the layout; a caption is not text or is empty after
             the clean-up; a path leaves the folder; an image stands in two splits or in two rows of `val` or `test`.
-            The message names the file, the row (counted from 0) and what was expected.
+            The message names the file, the row (counted from 0), what was expected and how to mend it.
     """
-    seen: dict[str, str] = {}
-    splits = {}
-    for split in SPLITS:
-        path = annotation_file(folder, name, split)
-        images = _images(path, split, max_caption_words)
-        for image in images:
-            if image.image in seen:
-                raise ValueError(f"{path}: image '{image.image}' stands in '{seen[image.image]}' too; expected every "
-                                 "image in one split only. Remove it from one of the two files")
-        seen |= {image.image: path.name for image in images}
-        splits[split] = images
+    first_file: dict[str, Path] = {}
+    splits = {split: _images(annotation_file(folder, name, split), split, max_caption_words, first_file)
+              for split in SPLITS}
     return Annotations(**splits)
 
 
-def _images(path: Path, split: SplitName, max_caption_words: int) -> tuple[AnnotatedImage, ...]:
+def _images(path: Path, split: SplitName, max_caption_words: int,
+            first_file: dict[str, Path]) -> tuple[AnnotatedImage, ...]:
+    """Read one file; `first_file` says in which file each image was first seen, and is extended."""
     captions: dict[str, list[str]] = {}
     for number, row in enumerate(_rows(path)):
         where = f"{path}, row {number}"
@@ -75,6 +69,9 @@ def _images(path: Path, split: SplitName, max_caption_words: int) -> tuple[Annot
         if split != "train" and image in captions:
             raise ValueError(f"{where}: image '{image}' has a row already; expected one row per image. Put all its "
                              "captions into one list")
+        if (other := first_file.setdefault(image, path)) != path:
+            raise ValueError(f"{where}: image '{image}' stands in {other.name} too; expected every image in one split "
+                             "only. Remove it from one of the two files")
         texts = _caption_list(row, where, split)
         captions.setdefault(image, []).extend(_clean(text, max_caption_words, where) for text in texts)
     return tuple(AnnotatedImage(image, tuple(texts)) for image, texts in captions.items())
@@ -84,27 +81,39 @@ def _rows(path: Path) -> list[Any]:
     rows = read_json(path)
     if not isinstance(rows, list) or not rows:
         raise ValueError(f"{path}: expected a list of rows with at least one row, found "
-                         f"{'an empty list' if rows == [] else type(rows).__name__}")
+                         f"{'an empty list' if rows == [] else type(rows).__name__}. Put the rows into one list")
     return rows
 
 
 def _image(row: Any, where: str) -> str:
     if not isinstance(row, dict):
-        raise ValueError(f"{where}: expected an object with 'image' and 'caption', found {type(row).__name__}")
-    image = row.get("image")
-    if not isinstance(image, str) or not image:
-        raise ValueError(f"{where}: expected 'image' to be a path relative to the dataset's folder, found {image!r}")
-    if PurePosixPath(image).is_absolute() or ".." in PurePosixPath(image).parts:
-        raise ValueError(f"{where}: image '{image}' lies outside the dataset's folder; expected a relative path in it")
-    return image
+        raise ValueError(f"{where}: expected an object with 'image' and 'caption', found {type(row).__name__}. "
+                         "Correct or remove it")
+    image = _value(row, "image", where)
+    if not isinstance(image, str) or not image or "\0" in image:
+        raise ValueError(f"{where}: expected 'image' to be a path relative to the dataset's folder, found {image!r}. "
+                         "Correct or remove the row")
+    path = PurePosixPath(image)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{where}: image '{image}' lies outside the dataset's folder; expected a relative path in it, "
+                         "without '..'. Put the image into the folder and correct the path")
+    return str(path)  # `./a.png` and `a.png` are one image
+
+
+def _value(row: dict[str, Any], key: str, where: str) -> Any:
+    if key not in row:
+        raise ValueError(f"{where}: key '{key}' is missing, found {sorted(row)}; expected 'image' and 'caption'. "
+                         "Add it, or remove the row")
+    return row[key]
 
 
 def _caption_list(row: dict[str, Any], where: str, split: SplitName) -> Sequence[Any]:
-    caption = row.get("caption")
+    caption = _value(row, "caption", where)
     if split == "train":
         return [caption]
     if not isinstance(caption, list) or not caption:
-        raise ValueError(f"{where}: expected 'caption' to be a list of one or more captions, found {caption!r}")
+        raise ValueError(f"{where}: expected 'caption' to be a list of one or more captions, found {caption!r}. "
+                         "Correct or remove the row")
     return caption
 
 
@@ -112,7 +121,7 @@ def _clean(caption: Any, max_words: int, where: str) -> str:
     if not isinstance(caption, str):
         raise ValueError(f"{where}: expected a caption to be text, found {caption!r}. Correct or remove it")
     cleaned = clean_caption(caption, max_words)
-    if not cleaned:
+    if not cleaned.strip():
         raise ValueError(f"{where}: caption {caption!r} is empty after the clean-up; expected at least one word. "
                          "Correct or remove it")
     return cleaned

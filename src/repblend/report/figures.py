@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import imread
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from repblend.report.canvas import canvas, save
 from repblend.report.metrics import Metrics
@@ -37,18 +38,20 @@ def mean_recall(metrics: Metrics, folder: Path) -> None:
             for group, budget in enumerate(budgets):
                 found = metrics.evaluation(f"{method}-{budget}")
                 if found:
-                    _bar(axes, group + (place - (len(methods) - 1) / 2) * 0.16, found["protocols"]["held-out"], method,
-                         title(method) if group == 0 else None)
+                    x = group + (place - (len(methods) - 1) / 2) * 0.16
+                    _bar(axes, x, found["protocols"]["held-out"], colour(method))
         _reference(axes, metrics)
+        axes.set_xlim(-0.5, len(budgets) - 0.5)
         axes.set_xticks(range(len(budgets)), [f"{budget} pairs" for budget in budgets])
         axes.set_ylabel("mean recall, percent")
         axes.grid(axis="x", visible=False)
-        figure.legend(loc="outside right center", fontsize=8)
+        patches = [Patch(color=colour(method), label=title(method)) for method in methods]
+        figure.legend(handles=[*patches, *axes.get_legend_handles_labels()[0]], loc="outside right center", fontsize=8)
         save(figure, folder, "mean-recall")
 
 
-def _bar(axes: Axes, x: float, protocol: JSON, method: str, label: str | None) -> None:
-    axes.bar(x, protocol["mean"]["mean_recall"], width=0.14, color=colour(method), label=label)
+def _bar(axes: Axes, x: float, protocol: JSON, shade: str) -> None:
+    axes.bar(x, protocol["mean"]["mean_recall"], width=0.14, color=shade)
     seeds = [seed["mean_recall"] for seed in protocol["seeds"]]
     axes.plot([x] * len(seeds), seeds, "o", color="black", markersize=2.0, alpha=0.6)
 
@@ -64,7 +67,7 @@ def _reference(axes: Axes, metrics: Metrics) -> None:
 
 
 def learning_curves(metrics: Metrics, folder: Path) -> None:
-    """Matching loss, learned rates and validation recall by iteration."""
+    """Matching loss (each point the mean of ten iterations), validation recall and learned rates by iteration."""
     with canvas(2, 2, 7.5, 5.2) as (figure, (loss, recall, image_rate, text_rate)):
         for method, _, style, found in _distillations(metrics):
             curves, checks = found["curves"], found["checkpoints"]
@@ -75,7 +78,7 @@ def learning_curves(metrics: Metrics, folder: Path) -> None:
             recall.plot(checks["iteration"], checks["val_mean_recall"], marker=".", **line)
             recall.plot(found["chosen_iteration"], max(checks["val_mean_recall"]), "o", color=colour(method),
                         markerfacecolor="none")
-        for axes, label in ((loss, "matching loss (mean of 10 iterations)"), (recall, "validation mean recall, percent"),
+        for axes, label in ((loss, "matching loss"), (recall, "val. mean recall, %"),
                             (image_rate, "learned rate, image head"), (text_rate, "learned rate, text head")):
             axes.set_xlabel("iteration")
             axes.set_ylabel(label)
@@ -134,7 +137,7 @@ def specimens(metrics: Metrics, folder: Path) -> None:
 
 def _image(axes: Axes, png: str, caption: str) -> None:
     axes.imshow(imread(io.BytesIO(base64.b64decode(png)), format="png"), interpolation="nearest")
-    axes.set_title(textwrap.fill(caption, 17), fontsize=6.5, y=-0.04, verticalalignment="top")
+    axes.set_title(textwrap.fill(caption, 17), fontsize=6.5, y=-0.1, verticalalignment="top")
 
 
 def similarity(metrics: Metrics, folder: Path) -> None:

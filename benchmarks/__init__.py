@@ -1,0 +1,1 @@
+"""The performance claims, runnable: `make bench`."""

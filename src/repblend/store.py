@@ -125,8 +125,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: JSON | None 
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ValueError(f"{path}: tensor '{name}' holds NaN or infinity; the computation before it diverged")
-    with atomic_path(path) as aside:
-        safetensors.numpy.save_file(arrays, aside, metadata={METADATA_KEY: json.dumps(metadata or {}, sort_keys=True)})
+    header = {METADATA_KEY: json.dumps(metadata or {}, sort_keys=True)}
+    # Not `save_file`: its error for a full disk cannot be told from its error for a wrong file.
+    write_bytes(path, safetensors.numpy.save(arrays, metadata=header))
 
 
 def _array(tensor: Any) -> np.ndarray:

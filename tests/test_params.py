@@ -1,0 +1,106 @@
+"""`params.yaml`: strict types, closed keys, and the same values by both versions of YAML."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from repblend.params import Params, read_params, read_yaml
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = (ROOT / "params.yaml").read_text()
+
+
+def altered(tmp_path: Path, old: str, new: str) -> Path:
+    assert SHIPPED.count(old) >= 1
+    path = tmp_path / "params.yaml"
+    path.write_text(SHIPPED.replace(old, new, 1))
+    return path
+
+
+def test_the_shipped_file_is_valid() -> None:
+    params = read_params(ROOT / "params.yaml")
+    assert params.grid.budgets == [50, 100]
+    for method in params.grid.distilled:
+        for budget in params.grid.budgets:
+            assert params.distill.settings(f"{method}-{budget}").iterations > 0
+
+
+def test_every_parameter_means_the_same_by_both_versions_of_yaml() -> None:
+    def typed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: typed(entry) for key, entry in value.items()}
+        return [typed(entry) for entry in value] if isinstance(value, list) else (type(value).__name__, value)
+
+    assert typed(yaml.safe_load(SHIPPED)) == typed(read_yaml(ROOT / "params.yaml"))
+
+
+@pytest.mark.parametrize(("old", "new", "key", "rule"), [
+    ("seed: 0", "seed: '0'", "seed", "valid integer"),
+    ("seed: 0", "seed: 0.5", "seed", "valid integer"),
+    ("seed: 0", "seed: on", "seed", "valid integer"),
+    ("threads: 2", "threads: 0", "compute.threads", "greater than 0"),
+    ("threads: 2", "threads: true", "compute.threads", "valid integer"),
+    ("lr: 0.03", "lr: fast", "experts.lr", "valid number"),
+    ("lr: 0.03", "lr: .nan", "experts.lr", "finite number"),
+    ("lr: 0.03", "lr: -0.03", "experts.lr", "greater than 0"),
+    ("flip: 0.5", "flip: 1.5", "encode.views.flip", "less than or equal to 1"),
+    ("seed: 0", "seeds: 0", "seeds", "Extra inputs are not permitted"),
+    ("loss: infonce", "loss: infonse", "loss", "'kl'"),
+    ("max_train: null", "max_train: 0", "data.max_train", "greater than 0"),
+    ("    repblend-50: {}", "    repblend-50: {iterations: many}", "distill", "iterations"),
+    ("    repblend-50: {}", "    repblend-50: {iteration: 5}", "distill", "iteration"),
+    ("momentum: null", "momentum: {synthetic: 0.5, similarity: 0.5, rates: 0.5}", "optimiser", "null with 'adam'"),
+])
+def test_a_wrong_value_is_refused_with_its_key_and_rule(tmp_path: Path, old: str, new: str, key: str,
+                                                        rule: str) -> None:
+    path = altered(tmp_path, old, new)
+    with pytest.raises(ValueError) as caught:
+        read_params(path)
+    message = str(caught.value)
+    assert str(path) in message and key in message and rule in message
+
+
+def test_every_wrong_value_is_named_at_once(tmp_path: Path) -> None:
+    path = altered(tmp_path, "seed: 0", "seed: x")
+    path.write_text(path.read_text().replace("threads: 2", "threads: y"))
+    with pytest.raises(ValueError, match=r"(?s)2 parameter\(s\) to mend.*seed.*compute\.threads"):
+        read_params(path)
+
+
+def test_exponents_are_numbers_as_dvc_reads_them(tmp_path: Path) -> None:
+    assert read_params(altered(tmp_path, "weight_decay: 0.0005", "weight_decay: 5e-4")).evaluate.weight_decay == 5e-4
+
+
+@pytest.mark.parametrize(("content", "words"), [("a: [1", "line"), (None, "no such file")])
+def test_files_that_are_not_yaml_or_absent_are_named(tmp_path: Path, content: str | None, words: str) -> None:
+    path = tmp_path / "params.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=words):
+        read_params(path)
+
+
+@pytest.mark.parametrize("act", [
+    lambda params: setattr(params, "seed", 1),
+    lambda params: setattr(params.experts, "lr", 1.0),
+])
+def test_parameters_cannot_be_changed_once_read(act: Callable[[Params], None]) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        act(read_params(ROOT / "params.yaml"))
+
+
+def test_a_cell_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
+    path = altered(tmp_path, "    repblend-50: {}",
+                   "    repblend-50: {iterations: 7, optimiser: {lr: {images: 0.5}}}")
+    distill = read_params(path).distill
+    changed, common = distill.settings("repblend-50"), distill.common
+    assert (changed.iterations, changed.optimiser.lr.images) == (7, 0.5)
+    expected = common.model_dump()
+    expected["iterations"] = 7
+    expected["optimiser"]["lr"]["images"] = 0.5
+    assert changed.model_dump() == expected
+    with pytest.raises(ValueError, match="no 'repblend-51'"):
+        distill.settings("repblend-51")

@@ -1,0 +1,99 @@
+"""The stages `prepare` and `encode` on a small set: what they write, and that they write the same bytes again."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from repblend.data.features import read_features
+from repblend.data.images import normalise, read_images
+from repblend.data.karpathy import read_annotations
+from repblend.data.views import make_view
+from repblend.encoders.registry import load_image_encoder, load_text_encoder
+from repblend.params import read_yaml
+
+ROOT = Path(__file__).parents[2]
+VAL, TEST, TRAIN, VIEWS, SIZE = 5, 6, 12, 3, 32
+
+
+def run_stages(workspace: Path, *stages: str, **environment: str) -> Path:
+    """Run stages in processes of their own, as DVC does, with the repository's parameters on a smaller set."""
+    params = read_yaml(ROOT / "params.yaml")
+    params["data"] |= {"num_val": VAL, "num_test": TEST, "max_train": TRAIN, "image_size": SIZE}
+    params["compute"] |= {"threads": 1, "encoder_chunk": 5}
+    params["encode"]["views"]["num"] = VIEWS
+    workspace.mkdir(exist_ok=True)
+    (workspace / "params.yaml").write_text(json.dumps(params))
+    paths = os.pathsep.join([str(ROOT / "src"), *sys.path])
+    for stage in stages:
+        subprocess.run([sys.executable, "-m", "repblend.stages", stage], cwd=workspace, check=True, capture_output=True,
+                       env=os.environ | {"PYTHONPATH": paths} | environment)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_stages(tmp_path_factory.mktemp("workspace"), "prepare", "encode")
+
+
+def hashes(workspace: Path) -> dict[str, str]:
+    """SHA-256 of everything that DVC tracks."""
+    files = [path for folder in ("data", "features", "metrics") for path in (workspace / folder).rglob("*")]
+    return {path.relative_to(workspace).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+            if path.is_file() and "runs" not in path.parts}
+
+
+def test_another_run_writes_the_same_bytes(workspace: Path, tmp_path: Path) -> None:
+    again = run_stages(tmp_path / "elsewhere", "prepare", "encode", PYTHONHASHSEED="4321", LC_ALL="C", TZ="Asia/Tokyo")
+    assert hashes(again) == hashes(workspace)
+    assert len(hashes(workspace)) == VAL + TEST + TRAIN + 3 + 2 + 4 + 2
+
+
+def test_metrics_give_counts_shapes_and_hashes(workspace: Path) -> None:
+    prepared = json.loads((workspace / "metrics/prepare.json").read_text("utf-8"))
+    assert {split: counts["images"] for split, counts in prepared["counts"].items()} == {
+        "train": TRAIN, "val": VAL, "test": TEST}
+    assert {f"data/prepared/{name}": value for name, value in prepared["sha256"].items()}.items() <= (
+        hashes(workspace).items())
+    encoded = json.loads((workspace / "metrics/encode.json").read_text("utf-8"))
+    assert encoded["train"] == {"views": [VIEWS, TRAIN, 1280],
+                                "captions": [prepared["counts"]["train"]["captions"], 384]}
+    assert {f"features/{name}": value for name, value in encoded["sha256"].items()}.items() <= hashes(workspace).items()
+    assert encoded["provenance"]["inputs"] == {
+        "data/prepared/manifest.json": prepared["sha256"]["manifest.json"]}
+
+
+def test_features_are_those_of_each_image_view_and_caption(workspace: Path) -> None:
+    """One image and one caption at a time, from the files."""
+    features = read_features(workspace / "features")
+    annotations = read_annotations(workspace / "data/prepared", "openmoji", 60)
+    image_encoder, text_encoder = load_image_encoder("efficientnet_lite0", SIZE), load_text_encoder("all-MiniLM-L6-v2")
+    pixels = read_images(workspace / "data/prepared", [image.image for image in annotations.train], SIZE)
+    for view in range(VIEWS):
+        shown = normalise(make_view(pixels, view, 0.5, 0.5, seed=0), image_encoder.mean, image_encoder.std)
+        with torch.no_grad():
+            expected = torch.cat([image_encoder.encode(image[None]) for image in shown])
+        assert torch.allclose(features.train_images[view], expected, atol=1e-4)
+    assert not torch.allclose(features.train_images[0], features.train_images[1], atol=1e-2)
+
+    pairs = [(number, caption) for number, image in enumerate(annotations.test) for caption in image.captions]
+    assert features.test.text_to_image.tolist() == [number for number, _ in pairs]
+    expected = torch.cat([text_encoder.encode([caption]) for _, caption in pairs])
+    assert torch.allclose(features.test.texts, expected, atol=1e-5)
+
+
+def test_a_damaged_image_stops_encode_and_leaves_no_features(workspace: Path, tmp_path: Path) -> None:
+    damaged = run_stages(tmp_path / "damaged", "prepare")
+    image = sorted((damaged / "data/prepared/images").iterdir())[3]
+    image.write_bytes(image.read_bytes()[:200])
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run_stages(damaged, "encode")
+    assert caught.value.returncode == 1
+    assert f"{image.name}: expected a whole image file" in caught.value.stderr.decode()
+    assert "Traceback" not in caught.value.stderr.decode()
+    assert not (damaged / "features").exists() and not (damaged / "metrics/encode.json").exists()

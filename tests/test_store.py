@@ -110,7 +110,8 @@ def test_a_killed_write_leaves_the_old_file_and_the_next_write_cleans_up(tmp_pat
 
 
 def test_tensors_come_back_with_their_metadata(tmp_path: Path) -> None:
-    tensors = {"b": torch.arange(6).view(2, 3), "a": torch.tensor([0.5, -1.0])}
+    tensors = {"b": torch.arange(6).view(2, 3), "a": torch.tensor([0.5, -1.0]), "scalar": torch.tensor(0.25),
+               "turned": torch.arange(6).view(2, 3).T}
     store.write_tensors(tmp_path / "t", tensors, {"z": 1, "list": [1, "x"]})
     read, metadata = store.read_tensors(tmp_path / "t")
     assert metadata == {"z": 1, "list": [1, "x"]}

@@ -132,8 +132,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: JSON | None 
 
 def _array(tensor: Any) -> np.ndarray:
     if hasattr(tensor, "detach"):
-        tensor = tensor.detach().cpu().contiguous().numpy()
-    return np.ascontiguousarray(tensor)
+        tensor = tensor.detach().cpu().numpy()
+    return np.require(tensor, requirements="C")  # unlike `ascontiguousarray`, leaves a scalar a scalar
 
 
 @contextlib.contextmanager

@@ -1,0 +1,104 @@
+"""`kill -9` at random moments, then the same command again: the same bytes as without a kill, and no work done twice."""
+
+import random
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.end_to_end.workspace import Workspace
+
+KILLS = 5
+
+
+def kill_at_random_moments(workspace: Workspace, work: Path, command: tuple[str, ...], seed: int) -> int:
+    """Start and kill a stage KILLS times, each at a random moment after it began to work; return how many kills hit."""
+    moments, hits = random.Random(seed), 0
+    for _ in range(KILLS):
+        process = workspace.start(*command)
+        before = newest(work)
+        while process.poll() is None and newest(work) == before:
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0.0, 0.25))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            hits += 1
+        process.wait()
+    return hits
+
+
+def newest(work: Path) -> tuple:
+    """Changes whenever a stage writes down something that it could resume from."""
+    try:
+        return tuple(sorted((str(path), path.stat().st_mtime_ns) for path in work.rglob("*.safetensors")))
+    except FileNotFoundError:  # renamed while we looked
+        return ()
+
+
+def items_done(output: str, label: str) -> int:
+    """How many items the last, undisturbed run of a stage had left to do."""
+    return int(re.search(rf"{label}: (\d+) \w+ done in", output)[1])
+
+
+@pytest.mark.parametrize(("stage", "cell", "outputs", "label", "total"), [
+    ("distill", "repblend-8", ("sets/repblend-8.safetensors", "metrics/distill/repblend-8.json",
+                               "metrics/specimens/repblend-8.json"), "distill repblend-8", 31),
+    ("experts", None, ("experts", "metrics/experts.json"), "experts", 4),
+])
+def test_killed_stages_resume_bit_for_bit(copy: Workspace, stage: str, cell: str | None, outputs: tuple[str, ...],
+                                          label: str, total: int) -> None:
+    expected = copy.hashes(*outputs)
+    for name in outputs:
+        path = copy.folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    command = ("-m", "repblend.stages", stage, *([cell] if cell else []))
+    copy.change({"experts": {"num": 4}})
+    work = copy.folder / "checkpoints" / stage
+    hits = kill_at_random_moments(copy, work, command, seed=7)
+    output = copy.run(*command)
+    assert copy.hashes(*outputs) == expected
+    assert list(work.rglob("*.safetensors")) == []
+    if stage == "distill":
+        assert hits == KILLS
+    if hits:
+        assert items_done(output, label) < total
+
+
+def test_killing_the_run_itself_leaves_no_rival_and_loses_nothing(copy: Workspace) -> None:
+    expected = copy.hashes("sets", "metrics", "paper")
+    for name in ("sets", "metrics/distill", "checkpoints"):
+        shutil.rmtree(copy.folder / name)
+    shutil.rmtree(copy.folder / ".dvc" / "cache")
+    run = copy.start("-m", "repro", "run")
+    work = copy.folder / "checkpoints" / "distill"
+    while run.poll() is None and not list(work.rglob("latest.safetensors")):
+        time.sleep(0.01)
+    family = psutil.Process(run.pid).children(recursive=True)
+    dvc = next(process for process in family if "dvc" in process.cmdline())
+    dvc.kill()
+    assert run.wait(timeout=30) != 0
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert alive == []
+    assert "run the same command to go on" in copy.output()
+    copy.run("-m", "repro", "run")
+    assert copy.hashes("sets", "metrics", "paper") == expected
+
+
+def test_a_second_run_at_once_is_refused(copy: Workspace) -> None:
+    for name in ("sets", "metrics/distill"):
+        shutil.rmtree(copy.folder / name)
+    shutil.rmtree(copy.folder / ".dvc" / "cache")
+    first = copy.start("-m", "repro", "run")
+    while not (copy.folder / "checkpoints" / "locks" / "workspace.holder.json").exists():
+        time.sleep(0.01)
+    other = Workspace(copy.folder)
+    output = other.run("-m", "repro", "run", expect=1)
+    assert f"is being written by another run (process {first.pid}" in output
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(timeout=30) == 128 + signal.SIGTERM
+    assert not any("repblend.stages" in " ".join(process.info["cmdline"] or []) and process.info["cwd"] == str(copy.folder)
+                   for process in psutil.process_iter(["cmdline", "cwd"]))

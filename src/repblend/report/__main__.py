@@ -33,7 +33,8 @@ def make(root: Path) -> None:
 
 def main() -> int:
     """Make the report of the current folder; return the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("repblend").setLevel(logging.INFO)
     try:
         make(Path.cwd())
     except (ValueError, OSError) as error:

@@ -1,15 +1,16 @@
 """Stored metrics as the report reads them: checked where a file could be wrong, None where a cell was not run."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from repblend.params import Grid, read_params
+from repblend.report.schema import RECALLS, Chance, Distillation, Evaluation, Record, Specimens, Traced, check
 from repblend.store import JSON, read_json
 
-RECALLS = ("ir_at_1", "ir_at_5", "ir_at_10", "tr_at_1", "tr_at_5", "tr_at_10", "mean_recall")
+__all__ = ["PROTOCOLS", "RECALLS", "Metrics"]
 PROTOCOLS = ("held-out", "faithful")
+STAGES = ("prepare", "encode", "experts", "select", "distill", "specimens", "evaluate")
+"""What has metrics, in the pipeline's order. Run records are not among them: they change from run to run."""
 
 
 @dataclass(frozen=True)
@@ -24,80 +25,58 @@ class Metrics:
         """Find the metrics of a workspace; raises `ValueError` as `read_params` does."""
         return cls(root, read_params(root / "params.yaml").grid)
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The grid's methods in the order of tables and figures: what is compared last stands last."""
+        return (*self.grid.coresets, *reversed(self.grid.distilled))
+
     def evaluation(self, name: str) -> JSON | None:
         """Return `metrics/evaluate/<name>.json`, checked, or None if it was not run.
 
         Raises:
-            ValueError: the file lacks a key or holds something that is no finite number.
+            ValueError: the file is no JSON, lacks a key, holds something that is no finite number, belongs to another
+                cell, or contradicts itself; the message names the file and the key.
         """
-        path = self.path("evaluate", name)
-        content = _read(path)
-        if content is not None:
-            for protocol in PROTOCOLS:
-                for statistic in ("mean", "std"):
-                    _check_recalls(path, content, "protocols", protocol, statistic)
-                for seed in _get(path, content, "protocols", protocol, "seeds"):
-                    _check_recalls(path, seed)
-        return content
+        return self._read("evaluate", name, Evaluation)
 
     def chance(self) -> JSON | None:
-        """Return `metrics/evaluate/chance.json`, checked, or None if it was not run; raises as `evaluation`."""
-        path = self.path("evaluate", "chance")
-        content = _read(path)
-        if content is not None:
-            _check_recalls(path, content, "expected")
-        return content
+        """Return `metrics/evaluate/chance.json`, or None if it was not run; raises as `evaluation`."""
+        return self._read("evaluate", "chance", Chance)
 
     def distillation(self, name: str) -> JSON | None:
-        """Return `metrics/distill/<name>.json` with its curves checked, or None if it was not run."""
-        path = self.path("distill", name)
-        content = _read(path)
-        if content is not None:
-            for group in ("curves", "checkpoints"):
-                _check_columns(path, group, _get(path, content, group))
-        return content
+        """Return `metrics/distill/<name>.json`, or None if it was not run; raises as `evaluation`."""
+        return self._read("distill", name, Distillation)
 
     def specimens(self, name: str) -> JSON | None:
-        """Return `metrics/specimens/<name>.json`, or None if it was not run."""
-        path = self.path("specimens", name)
-        content = _read(path)
-        if content is not None:
-            _get(path, content, "pairs")
-            _get(path, content, "similarity")
-        return content
+        """Return `metrics/specimens/<name>.json`, or None if it was not run; raises as `evaluation`."""
+        return self._read("specimens", name, Specimens)
 
     def path(self, stage: str, name: str) -> Path:
         return self.root / "metrics" / stage / f"{name}.json"
 
+    def file(self, stage: str, name: str) -> str:
+        """The path of a metrics file in the workspace, as tables name it."""
+        return self.path(stage, name).relative_to(self.root).as_posix()
 
-def _read(path: Path) -> JSON | None:
-    return read_json(path) if path.is_file() else None
+    def sources(self) -> dict[str, JSON]:
+        """Return the provenance of every metrics file by the file's path in the workspace; raises as `evaluation`."""
+        folder = self.root / "metrics"
+        paths = [path for stage in STAGES
+                 for path in (folder / f"{stage}.json", *sorted((folder / stage).glob("*.json"))) if path.is_file()]
+        return {path.relative_to(self.root).as_posix(): _checked(path, Traced)["provenance"] for path in paths}
+
+    def _read(self, stage: str, name: str, kind: type[Record]) -> JSON | None:
+        path = self.path(stage, name)
+        if not path.is_file():
+            return None
+        content = _checked(path, kind)
+        if name not in ("full-data", "chance") and name != "{method}-{budget}".format(**content["cell"]):
+            raise ValueError(f"{path}: cell: found {content['cell']}, expected {name} as in the file's name. "
+                             "Delete the file and run `repro run`")
+        return content
 
 
-def _get(path: Path, content: Any, *keys: str) -> Any:
-    for depth, key in enumerate(keys):
-        if not isinstance(content, dict) or key not in content:
-            raise ValueError(f"{path}: key '{'.'.join(keys[:depth + 1])}' is missing. The file is damaged or of another "
-                             "version: delete it and run `repro run`")
-        content = content[key]
+def _checked(path: Path, kind: type[Record]) -> JSON:
+    content = read_json(path)
+    check(path, content, kind)
     return content
-
-
-def _check_recalls(path: Path, content: JSON, *keys: str) -> None:
-    for name in RECALLS:
-        _check_number(path, ".".join([*keys, name]), _get(path, content, *keys, name))
-
-
-def _check_number(path: Path, key: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{path}: '{key}' is {value!r}, expected a finite number. Delete the file and run `repro run`")
-
-
-def _check_columns(path: Path, group: str, columns: JSON) -> None:
-    lengths = {name: len(values) for name, values in columns.items()}
-    if "iteration" not in columns or len(set(lengths.values())) != 1:
-        raise ValueError(f"{path}: '{group}' expected columns of one length with 'iteration' among them, found "
-                         f"{lengths}. Delete the file and run `repro run`")
-    for name, values in columns.items():
-        for value in values:
-            _check_number(path, f"{group}.{name}", value)

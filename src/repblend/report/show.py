@@ -1,13 +1,13 @@
-"""What the report's notebook calls: it shows the tables and figures that were made before it ran."""
+"""What the report's notebook calls. In Jupyter, open it in the folder `paper`, after the report was made once."""
 
-import base64
-import html
-import json
 import os
+from html import escape
 from pathlib import Path
 
 from IPython.display import HTML
 
+from repblend.report import headline
+from repblend.report.markup import cards_html, definitions_html, figure_html, source_html, table_html
 from repblend.report.metrics import Metrics
 from repblend.report.tables import all_tables
 
@@ -16,20 +16,28 @@ FIGURES_VARIABLE = "REPBLEND_FIGURES"
 
 
 def _metrics() -> Metrics:
-    return Metrics.of(Path(os.environ[ROOT_VARIABLE]))
+    return Metrics.of(Path(os.environ.get(ROOT_VARIABLE, "..")))
+
+
+def statements() -> HTML:
+    """Show the few numbers to read first."""
+    return HTML(cards_html(headline.statements(_metrics())))
 
 
 def table(name: str) -> HTML:
     """Show one table."""
-    return HTML(next(found for found in all_tables(_metrics()) if found.name == name).to_html())
+    return HTML(table_html(next(found for found in all_tables(_metrics()) if found.name == name)))
+
+
+def folded(name: str, summary: str) -> HTML:
+    """Show one table that opens on a click."""
+    return HTML(f"<details><summary>{escape(summary)}</summary>{table(name).data}</details>")
 
 
 def figure(name: str, caption: str) -> HTML:
-    """Show one figure, embedded in the page."""
-    svg = (Path(os.environ[FIGURES_VARIABLE]) / f"{name}.svg").read_bytes()
-    data = base64.b64encode(svg).decode("ascii")
-    return HTML(f'<figure><img alt="{html.escape(caption)}" src="data:image/svg+xml;base64,{data}">'
-                f"<figcaption>{html.escape(caption)}</figcaption></figure>")
+    """Show one figure that was drawn before, embedded in the page."""
+    svg = (Path(os.environ.get(FIGURES_VARIABLE, "figures")) / f"{name}.svg").read_bytes()
+    return HTML(figure_html(name, svg, caption))
 
 
 def definitions() -> HTML:
@@ -38,13 +46,11 @@ def definitions() -> HTML:
     found = (metrics.specimens(f"{method}-{budget}") for method in metrics.grid.distilled
              for budget in metrics.grid.budgets)
     carried = next((content["definitions"] for content in found if content), {})
-    rows = "".join(f"<dt>{html.escape(name.replace('_', ' '))} (this project's definition)</dt><dd>{html.escape(text)}"
-                   "</dd>" for name, text in sorted(carried.items()))
-    return HTML(f"<dl>{rows}</dl>")
+    return HTML(definitions_html({f"{name.replace('_', ' ').capitalize()} (this project's definition)":
+                                  f"{escape(carried[name])}." for name in sorted(carried)}))
 
 
-def provenance(name: str) -> HTML:
-    """Show, folded, everything that decided the numbers of one evaluation."""
-    content = _metrics().evaluation(name)
-    text = json.dumps(content["provenance"], indent=1, sort_keys=True, ensure_ascii=False) if content else "not run"
-    return HTML(f"<details><summary>Provenance of {html.escape(name)}</summary><pre>{html.escape(text)}</pre></details>")
+def sources() -> HTML:
+    """Show, folded, where every metrics file comes from."""
+    return HTML("".join(source_html(file, provenance) for file, provenance in _metrics().sources().items())
+                or '<p class="not-run">No stage was run.</p>')

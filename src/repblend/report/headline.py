@@ -1,0 +1,42 @@
+"""The few numbers to read first, all held-out: RepBlend at the largest budget against the baselines and the bounds."""
+
+from dataclasses import dataclass
+
+from repblend.report.metrics import Metrics
+from repblend.report.titles import title
+
+METHOD = "repblend"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A number and what it is."""
+
+    value: str
+    meaning: str
+
+
+def statements(metrics: Metrics) -> list[Statement]:
+    """Return what is to be said first; a comparison is left out where its other side was not run.
+
+    Raises:
+        ValueError: as `Metrics.evaluation`.
+    """
+    recalls = {budget: _mean_recall(metrics, f"{METHOD}-{budget}") for budget in metrics.grid.budgets}
+    budget = max((budget for budget, recall in recalls.items() if recall is not None), default=None)
+    if budget is None:
+        return []
+    ours, full = recalls[budget], _mean_recall(metrics, "full-data")
+    found = [Statement(f"{ours:.1f} %", f"mean recall of {title(METHOD)}, {budget} pairs, held-out protocol")]
+    for method in (*metrics.grid.coresets, *metrics.grid.distilled):
+        theirs = _mean_recall(metrics, f"{method}-{budget}")
+        if theirs and method != METHOD:
+            found.append(Statement(f"{ours / theirs:.2f} ×", f"that of {title(method)} ({theirs:.1f} %), same budget"))
+    if full:
+        found.append(Statement(f"{100 * ours / full:.0f} %", f"of what the full training set gives ({full:.1f} %)"))
+    return found
+
+
+def _mean_recall(metrics: Metrics, name: str) -> float | None:
+    found = metrics.evaluation(name)
+    return found["protocols"]["held-out"]["mean"]["mean_recall"] if found else None

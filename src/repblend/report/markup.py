@@ -6,7 +6,7 @@ from html import escape
 from pathlib import PurePosixPath
 
 from repblend.report.headline import Statement
-from repblend.report.tables import Cell, Number, Row, Table, text
+from repblend.report.table import Cell, Number, Row, Table, text
 from repblend.store import JSON
 
 DIRECTIONS = {"ir": "Text query, images ranked", "tr": "Image query, captions ranked"}

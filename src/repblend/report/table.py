@@ -1,0 +1,143 @@
+"""What a table is, and how it is written: as CSV, Markdown, LaTeX and plain text.
+
+The CSV keeps each number as it stands in the metrics file, and names that file. The other forms round recalls to a
+tenth of a percentage point.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from repblend.store import write_bytes
+
+NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Number:
+    """A recall in percent, and the key of its metrics file that holds it."""
+
+    mean: float
+    std: float | None
+    key: str
+    best: bool = False
+    """The largest of its column among the methods of one budget."""
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f}" if self.std is None else f"{self.mean:.1f} ± {self.std:.1f}"
+
+
+Cell = str | int | Number | None
+
+
+def text(cell: Cell) -> str:
+    """A cell as people read it: `24.0 ± 0.5`, `1,234`, or `not run`."""
+    if cell is None:
+        return NOT_RUN
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name in the CSV and its title elsewhere."""
+
+    name: str
+    title: str
+    spread: bool = False
+    """Whether the CSV has a second column `<name>_std`."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row, and the metrics file that holds its numbers; None where the file is not there."""
+
+    cells: tuple[Cell, ...]
+    file: str | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table. Rows with the same first cell belong together."""
+
+    name: str
+    """File name without ending."""
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+    def starts(self) -> list[bool]:
+        """For each row, whether it is the first of a group."""
+        firsts = [row.cells[0] for row in self.rows]
+        return [first != before for before, first in zip([None, *firsts], firsts, strict=False)]
+
+    def numeric(self) -> list[bool]:
+        """For each column, whether it holds numbers."""
+        return [any(isinstance(cell, int | Number) for cell in column)
+                for column in zip(*(row.cells for row in self.rows), strict=True)]
+
+    def to_csv(self) -> str:
+        """Every digit; an empty number where `status` says 'not run'."""
+        buffer = io.StringIO()
+        names = [name for column in self.columns
+                 for name in ((column.name, f"{column.name}_std") if column.spread else (column.name,))]
+        lines = [[*(value for column, cell in zip(self.columns, row.cells, strict=True)
+                    for value in _csv_values(cell, column.spread)), "run" if row.file else NOT_RUN, row.file or ""]
+                 for row in self.rows]
+        csv.writer(buffer, lineterminator="\n").writerows([[*names, "status", "metrics_file"], *lines])
+        return buffer.getvalue()
+
+    def to_markdown(self) -> str:
+        def line(cells: Sequence[str]) -> str:
+            return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+        return "\n".join([self.caption, "", line([column.title for column in self.columns]),
+                          line(["---:" if each else "---" for each in self.numeric()]),
+                          *(line([_emphasised(cell, "**{}**") for cell in row.cells]) for row in self.rows), ""])
+
+    def to_latex(self) -> str:
+        """A `tabular` for the package `booktabs`."""
+        lines = []
+        for first, row in zip(self.starts(), self.rows, strict=True):
+            lines += [r"\midrule"] * first
+            lines.append(" & ".join(_latex(_emphasised(cell, r"\textbf{{{}}}")) for cell in row.cells) + r" \\")
+        head = " & ".join(_latex(column.title) for column in self.columns) + r" \\"
+        alignment = "".join("r" if each else "l" for each in self.numeric())
+        return "\n".join([f"% {self.caption}", rf"\begin{{tabular}}{{{alignment}}}", r"\toprule", head, *lines,
+                          r"\bottomrule", r"\end{tabular}", ""])
+
+    def to_text(self) -> str:
+        """Plain text for a terminal; an empty line between groups."""
+        lines = [[column.title for column in self.columns], *([text(cell) for cell in row.cells] for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        shown = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+                 for line in lines]
+        spaced = ["\n" * first + line for first, line in zip(self.starts(), shown[1:], strict=True)]
+        return "\n".join([self.caption, "", shown[0], *spaced])
+
+
+FORMATS: dict[str, Callable[[Table], str]] = {"csv": Table.to_csv, "md": Table.to_markdown, "tex": Table.to_latex}
+"""File ending -> how a table is written."""
+
+
+def write_table(folder: Path, table: Table) -> None:
+    """Write a table in every format."""
+    for ending, write in FORMATS.items():
+        write_bytes(folder / f"{table.name}.{ending}", write(table).encode())
+
+
+def _csv_values(cell: Cell, spread: bool) -> tuple[str, ...]:
+    mean, std = (cell.mean, cell.std) if isinstance(cell, Number) else (cell, None)
+    shown = tuple("" if value is None else str(value) for value in (mean, std))
+    return shown if spread else shown[:1]
+
+
+def _emphasised(cell: Cell, form: str) -> str:
+    return form.format(text(cell)) if isinstance(cell, Number) and cell.best else text(cell)
+
+
+def _latex(cell: str) -> str:
+    for character in "&%_#$":
+        cell = cell.replace(character, "\\" + character)
+    return cell.replace("±", r"$\pm$")

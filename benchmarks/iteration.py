@@ -12,7 +12,11 @@ from repblend.evaluation.protocol import HeadPair
 from repblend.matching.distillation import Distillation, Draws, Matcher
 from repblend.matching.encode_once import KeptGraph
 from repblend.matching.gradient import (
-    Objective, PerModality, SyntheticData, constant_memory_gradient, separate_normalisers,
+    Objective,
+    PerModality,
+    SyntheticData,
+    constant_memory_gradient,
+    separate_normalisers,
 )
 from repblend.matching.losses import LOSSES
 from repblend.matching.outer import Learned, LinearRates, Momenta, OuterRates, sgd

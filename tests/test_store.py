@@ -77,7 +77,8 @@ except OSError as error:
 def test_a_really_full_file_system_leaves_nothing(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], capture_output=True, check=False)
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small]
+    mounted = subprocess.run(command, capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip("mounting a small file system needs root and mount(8): " + mounted.stderr.decode().strip())
     try:
@@ -121,7 +122,8 @@ def test_tensors_come_back_with_their_metadata(tmp_path: Path) -> None:
 
 def test_tensor_files_have_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     code = ("import sys, numpy as np; from pathlib import Path; from repblend import store; "
-            "store.write_tensors(Path(sys.argv[1]), {n: np.ones(2) for n in sys.argv[2]}, dict.fromkeys(sys.argv[2], 1))")
+            "names = sys.argv[2]; "
+            "store.write_tensors(Path(sys.argv[1]), {n: np.ones(2) for n in names}, dict.fromkeys(names, 1))")
     for seed, names in (("1", "abcdefgh"), ("2", "hgfedcba")):
         subprocess.run([sys.executable, "-c", code, tmp_path / seed, names], check=True,
                        env=os.environ | {"PYTHONHASHSEED": seed})

@@ -41,7 +41,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         _sync(aside)
         if target.is_dir():
             shutil.rmtree(target)
-        os.replace(aside, target)
+        aside.replace(target)
         _sync(target.parent)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -163,7 +163,7 @@ def read_tensors(path: Path, framework: str = "pt") -> tuple[dict[str, Any], JSO
         ValueError: as `open_tensors`.
     """
     with open_tensors(path, framework) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, read_metadata(file)
+        return {name: file.get_tensor(name) for name in file.keys()}, read_metadata(file)  # noqa: SIM118 (no mapping)
 
 
 def read_metadata(file: Any) -> JSON:

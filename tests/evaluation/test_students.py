@@ -10,7 +10,13 @@ from repblend.data.features import SplitFeatures
 from repblend.encoders.heads import HeadSpec
 from repblend.evaluation.evaluate import Evaluator
 from repblend.evaluation.protocol import (
-    HeadPair, Scores, first_best, initial_heads, scored_epochs, student_batches, summarise,
+    HeadPair,
+    Scores,
+    first_best,
+    initial_heads,
+    scored_epochs,
+    student_batches,
+    summarise,
 )
 from repblend.evaluation.recall import MEAN_RECALL, RECALLS
 from repblend.evaluation.student import Recipe, draw_student_batches, published_decay_start, train_students

@@ -8,7 +8,15 @@ from repblend.encoders.heads import HeadSpec, apply_head, init_head
 from repblend.matching.batches import draw_batches
 from repblend.matching.blending import draw_blend
 from repblend.matching.gradient import (
-    GRADIENTS, NORMALISERS, InnerStep, MatchingGradient, Objective, PerModality, Segment, Student, SyntheticData,
+    GRADIENTS,
+    NORMALISERS,
+    InnerStep,
+    MatchingGradient,
+    Objective,
+    PerModality,
+    Segment,
+    Student,
+    SyntheticData,
 )
 from repblend.matching.losses import LOSSES
 from repblend.matching.similarity import FullSimilarity, LowRankSimilarity

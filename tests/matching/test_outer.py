@@ -7,8 +7,18 @@ import torch
 
 from repblend.matching.gradient import PerModality
 from repblend.matching.outer import (
-    RATE_SPACES, SCHEDULES, Learned, LinearRates, LogRates, Momenta, OuterRates, adam, optimiser_tensors,
-    restore_optimiser, sgd, warmed_up,
+    RATE_SPACES,
+    SCHEDULES,
+    Learned,
+    LinearRates,
+    LogRates,
+    Momenta,
+    OuterRates,
+    adam,
+    optimiser_tensors,
+    restore_optimiser,
+    sgd,
+    warmed_up,
 )
 from repblend.matching.similarity import IdentitySimilarity, LowRankSimilarity
 

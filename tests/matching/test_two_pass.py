@@ -9,7 +9,14 @@ from repblend.matching.batches import draw_batches
 from repblend.matching.blending import draw_blend
 from repblend.matching.encode_once import KeptGraph
 from repblend.matching.gradient import (
-    InnerStep, Objective, PerModality, Segment, Student, SyntheticData, constant_memory_gradient, separate_normalisers,
+    InnerStep,
+    Objective,
+    PerModality,
+    Segment,
+    Student,
+    SyntheticData,
+    constant_memory_gradient,
+    separate_normalisers,
 )
 from repblend.matching.losses import LOSSES
 from repblend.matching.similarity import LowRankSimilarity

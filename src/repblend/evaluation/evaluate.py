@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from repblend.evaluation.protocol import HeadPair, Scores, Split, initial_heads, scored_epochs, student_batches

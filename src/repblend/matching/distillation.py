@@ -15,7 +15,14 @@ from repblend.matching.batches import draw_batches
 from repblend.matching.blending import draw_blend
 from repblend.matching.encode_once import Encode, KeptGraph, Recomputed
 from repblend.matching.gradient import (
-    InnerStep, MatchingGradient, Normaliser, Objective, PerModality, Segment, Student, SyntheticData,
+    InnerStep,
+    MatchingGradient,
+    Normaliser,
+    Objective,
+    PerModality,
+    Segment,
+    Student,
+    SyntheticData,
 )
 from repblend.matching.outer import Learned, optimiser_tensors, restore_optimiser
 from repblend.streams import stream

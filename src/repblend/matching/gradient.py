@@ -3,7 +3,7 @@
 A student starts at an expert's snapshot theta_0, takes S steps of plain SGD on synthetic batches, and is compared with
 the expert's later snapshot theta*. Per modality m, with G_m the sum of the S inner gradients,
 
-    L_m = || theta_S,m - theta*_m ||^2 / D_m,    D_m = || theta_0,m - theta*_m ||^2,    theta_S,m = theta_0,m - eta_m G_m.
+    L_m = || theta_S,m - theta*_m ||^2 / D_m,   D_m = || theta_0,m - theta*_m ||^2,   theta_S,m = theta_0,m - eta_m G_m.
 
 Two gradients of it with respect to the synthetic data:
 

@@ -137,7 +137,7 @@ def cosine(iteration: int, iterations: int) -> float:
 
 
 def warmed_up(factor: float, iteration: int, warm_up: int) -> float:
-    """Scale a schedule's factor down in the first `warm_up` iterations, linearly: Adam's first steps are its boldest."""
+    """Scale a schedule's factor down in the first `warm_up` iterations, linearly: Adam is boldest at first."""
     return factor * min(1.0, (iteration + 1) / warm_up) if warm_up else factor
 
 

@@ -9,10 +9,18 @@ from torch import Tensor
 from repblend.matching.blending import Blend
 from repblend.matching.encode_once import KeptGraph
 from repblend.matching.gradient import (
-    NORMALISERS, InnerStep, MatchingGradient, Objective, PerModality, Segment, Student, SyntheticData,
-    constant_memory_gradient, inner_loss,
+    NORMALISERS,
+    InnerStep,
+    MatchingGradient,
+    Objective,
+    PerModality,
+    Segment,
+    Student,
+    SyntheticData,
+    constant_memory_gradient,
+    inner_loss,
 )
-from repblend.matching.losses import LOSSES, cosine_logits
+from repblend.matching.losses import LOSSES
 from repblend.matching.outer import Learned, LinearRates, Momenta, OuterRates, sgd
 from repblend.matching.similarity import FullSimilarity, LowRankSimilarity, Similarity
 from repblend.parity.fixture import Fixture

@@ -9,11 +9,11 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("agg")
-from matplotlib import font_manager, pyplot  # noqa: E402  (after the backend is chosen)
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+from matplotlib import font_manager, pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from repblend.store import write_bytes  # noqa: E402
+from repblend.store import write_bytes
 
 WIDTH = 9.0
 """Inches: the width of the page's text."""

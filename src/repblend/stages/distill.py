@@ -17,7 +17,7 @@ from repblend.stages.context import StageContext
 from repblend.stages.distill_problem import Problem, pose
 from repblend.stages.provenance import provenance
 from repblend.stages.resume import work_fingerprint
-from repblend.store import JSON, read_tensors, write_json, write_tensors
+from repblend.store import read_tensors, write_json, write_tensors
 
 SECTIONS = ["compute", "data", "encode", "heads", "distill", "evaluate"]
 
@@ -45,9 +45,9 @@ def _distil(problem: Problem, work: Path, label: str) -> tuple[Journal, dict[str
     first, journal, best = _resume(distillation, work)
     last = settings.iterations
     for iteration in progress(range(first, last + 1), label, start=first):
-        if (iteration % settings.validate_every == 0 or iteration == last) and not journal.observed(iteration):
-            if journal.observe(iteration, problem.measure(distillation.learned)):
-                best = {name: value.clone() for name, value in distillation.learned.tensors.items()}
+        due = iteration % settings.validate_every == 0 or iteration == last
+        if due and not journal.observed(iteration) and journal.observe(iteration, problem.measure(distillation.learned)):
+            best = {name: value.clone() for name, value in distillation.learned.tensors.items()}
         if iteration % settings.checkpoint_every == 0 and iteration > first:
             _save(distillation, work, iteration, journal, best)
         if iteration < last:

@@ -14,9 +14,9 @@ from repblend.data.images import normalise, png_bytes, read_images
 from repblend.data.karpathy import read_annotations
 from repblend.encoders.image import ImageEncoder, encode_in_chunks
 from repblend.encoders.registry import load_image_encoder
+from repblend.evaluation.evaluate import Evaluator
 from repblend.evaluation.protocol import HeadPair
 from repblend.evaluation.student import Recipe, published_decay_start
-from repblend.evaluation.evaluate import Evaluator
 from repblend.experts.trajectories import TrajectoryStore
 from repblend.matching.distillation import Distillation, Draws, Matcher
 from repblend.matching.encode_once import ENCODER_GRAPHS

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from repblend.data.features import Features, read_features
-from repblend.evaluation.protocol import HeadPair, score
 from repblend.encoders.heads import init_head
+from repblend.evaluation.protocol import HeadPair, score
 from repblend.experts.training import ExpertBatch, StepResult, TrainingPairs, draw_epoch, train_expert
 from repblend.experts.trajectories import TrajectoryStore, write_trajectory
 from repblend.matching.gradient import PerModality
@@ -17,8 +17,8 @@ from repblend.params import Experts
 from repblend.progress import progress
 from repblend.stages.context import StageContext
 from repblend.stages.provenance import provenance
-from repblend.stages.students import head_pair, training_pairs
 from repblend.stages.resume import work_fingerprint
+from repblend.stages.students import head_pair, training_pairs
 from repblend.store import JSON, atomic_path, write_json
 from repblend.streams import stream
 

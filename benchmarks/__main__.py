@@ -1,7 +1,7 @@
 """Measure the performance claims: `make bench`. Takes about four minutes on 2 cores; prints a table, writes nothing.
 
 - Seconds per distillation iteration, at 64 and 96 px and 100 pairs, with the published inner loop (8 steps of 20
-  pairs): this engine, the published two-pass procedure, and the lower bound that no engine with this encoder can beat: one
+  pairs): this engine, the published two-pass procedure, and the lower bound of any engine with this encoder: one
   forward and one input-backward pass of the encoder over the distinct images drawn.
 - Seconds to evaluate a set of 100 pairs: five students at once against one after the other.
 

@@ -101,7 +101,8 @@ def test_full_data_students_see_every_pair_and_view_and_learn() -> None:
     split = SplitFeatures(images[30:], texts[30:], torch.arange(10))
     pairs = TrainingPairs(images[None, :30].repeat(2, 1, 1), texts[:30], torch.arange(30))
     evaluator = Evaluator({"val": split, "test": split}, HEADS, 0, 2, 20, 2, 10)
-    curves = evaluator.evaluate_full_data(pairs, Recipe(0.05, 0.05, 0.9, 0.0, "infonce", 0.07, None)).to_json()["curves"]
+    scores = evaluator.evaluate_full_data(pairs, Recipe(0.05, 0.05, 0.9, 0.0, "infonce", 0.07, None))
+    curves = scores.to_json()["curves"]
     assert all(seed[-1] > 20 for seed in curves["val_mean_recall"])
 
 

@@ -1,9 +1,11 @@
 """Expert training and the store of trajectories."""
 
+import itertools
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from repblend.encoders.heads import HeadSpec, apply_head, init_head
 from repblend.experts.training import TrainingPairs, draw_epoch, train_expert
@@ -57,10 +59,11 @@ def test_one_step_is_a_plain_gradient_step_on_the_mean_of_both_cross_entropies()
     draw = draw_epoch(10, 3, 4, generator())[0]
     heads = PerModality(*(value.double().requires_grad_() for value in some_heads()))
     images, texts = (x.double() for x in some_pairs().batch(draw))
-    u, w = (torch.nn.functional.normalize(x) for x in (STUDENT.image(images, heads.img), STUDENT.text(texts, heads.txt)))
+    u, w = (F.normalize(x) for x in (STUDENT.image(images, heads.img), STUDENT.text(texts, heads.txt)))
     logits, classes = u @ w.T / 0.07, torch.arange(4)
-    loss = (torch.nn.functional.cross_entropy(logits, classes) + torch.nn.functional.cross_entropy(logits.T, classes)) / 2
-    expected = [value.detach() - 0.1 * slope for value, slope in zip(heads, torch.autograd.grad(loss, heads), strict=True)]
+    loss = (F.cross_entropy(logits, classes) + F.cross_entropy(logits.T, classes)) / 2
+    slopes = torch.autograd.grad(loss, heads)
+    expected = [value.detach() - 0.1 * slope for value, slope in zip(heads, slopes, strict=True)]
     result, after = next(train_expert(some_pairs(), some_heads(), iter([draw]), STUDENT, 0.1, 0.0, 0.0, 0.07))
     assert result.loss == pytest.approx(loss.item(), rel=1e-5)
     for ours, truth in zip(after, expected, strict=True):
@@ -70,7 +73,7 @@ def test_one_step_is_a_plain_gradient_step_on_the_mean_of_both_cross_entropies()
 def test_snapshots_are_copies_that_later_steps_leave_alone() -> None:
     steps = train(num_epochs=2)
     assert all(not torch.equal(one.img, other.img)
-               for (_, one), (_, other) in zip(steps, steps[1:], strict=False))
+               for (_, one), (_, other) in itertools.pairwise(steps))
 
 
 def test_training_lowers_the_loss() -> None:
@@ -119,6 +122,6 @@ def test_missing_truncated_and_mixed_trajectories_are_refused(tmp_path: Path) ->
 
 def test_a_trajectory_that_diverged_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="NaN or infinity"):
-        write_trajectory(tmp_path / "expert-000.safetensors", [PerModality(torch.tensor([float("nan")]), torch.ones(1))],
-                         {})
+        broken = PerModality(torch.tensor([float("nan")]), torch.ones(1))
+        write_trajectory(tmp_path / "expert-000.safetensors", [broken], {})
     assert list(tmp_path.iterdir()) == []

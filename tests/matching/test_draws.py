@@ -63,8 +63,8 @@ class Numbered:
 
 
 def draws(**changes: object) -> Draws:
-    return Draws(**({"seed": 1, "num_segments": 1, "inner_steps": 3, "batch_size": 4, "blend_alpha": 1.0, "expert_span": 2,
-                     "max_start": 3} | changes))
+    return Draws(**({"seed": 1, "num_segments": 1, "inner_steps": 3, "batch_size": 4, "blend_alpha": 1.0,
+                     "expert_span": 2, "max_start": 3} | changes))
 
 
 def test_experts_take_turns_in_a_new_order_each_round() -> None:

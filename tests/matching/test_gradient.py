@@ -1,4 +1,4 @@
-"""Matching gradients against their definitions: finite differences, and a brute-force form of the truncated gradient."""
+"""Matching gradients against their definitions: finite differences, and a brute-force truncated gradient."""
 
 import pytest
 import torch

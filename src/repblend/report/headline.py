@@ -31,9 +31,11 @@ def statements(metrics: Metrics) -> list[Statement]:
     for method in (*metrics.grid.coresets, *metrics.grid.distilled):
         theirs = _mean_recall(metrics, f"{method}-{budget}")
         if theirs and method != METHOD:
-            found.append(Statement(f"{ours / theirs:.2f} ×", f"that of {title(method)} ({theirs:.1f}\N{NO-BREAK SPACE}%), same budget"))
+            meaning = f"that of {title(method)} ({theirs:.1f}\N{NO-BREAK SPACE}%), same budget"
+            found.append(Statement(f"{ours / theirs:.2f} ×", meaning))
     if full:
-        found.append(Statement(f"{100 * ours / full:.0f} %", f"of what the full training set gives ({full:.1f}\N{NO-BREAK SPACE}%)"))
+        meaning = f"of what the full training set gives ({full:.1f}\N{NO-BREAK SPACE}%)"
+        found.append(Statement(f"{100 * ours / full:.0f} %", meaning))
     return found
 
 

@@ -43,11 +43,11 @@ def _distil(problem: Problem, work: Path, label: str) -> tuple[Journal, dict[str
     """Run the outer loop from the start or from `work`; return its journal and the best learned tensors."""
     distillation, settings = problem.distillation(), problem.settings
     first, journal, best = _resume(distillation, work)
-    last = settings.iterations
+    last, learned = settings.iterations, distillation.learned
     for iteration in progress(range(first, last + 1), label, start=first):
         due = iteration % settings.validate_every == 0 or iteration == last
-        if due and not journal.observed(iteration) and journal.observe(iteration, problem.measure(distillation.learned)):
-            best = {name: value.clone() for name, value in distillation.learned.tensors.items()}
+        if due and not journal.observed(iteration) and journal.observe(iteration, problem.measure(learned)):
+            best = {name: value.clone() for name, value in learned.tensors.items()}
         if iteration % settings.checkpoint_every == 0 and iteration > first:
             _save(distillation, work, iteration, journal, best)
         if iteration < last:

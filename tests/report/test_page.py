@@ -153,7 +153,7 @@ def test_a_failing_cell_is_an_error_that_shows_it(reported: Path, tmp_path: Path
 
 def test_a_damaged_notebook_says_how_to_restore_it(reported: Path, tmp_path: Path) -> None:
     (tmp_path / "damaged.ipynb").write_text("{")
-    with pytest.raises(ValueError, match="git restore .*damaged.ipynb"):
+    with pytest.raises(ValueError, match=r"git restore .*damaged\.ipynb"):
         render(tmp_path / "damaged.ipynb", reported, reported / "paper" / "figures")
 
 

@@ -1,0 +1,106 @@
+"""README.md is true: its links, its commands, its dependencies, and its numbers."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import benchmarks.__main__ as bench
+from repblend.report.metrics import Metrics
+from repblend.report.titles import title
+from repro.cli import app
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = ("README.md", "paper/FINDINGS.md", "tests/parity/recordings/README.md")
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_relative_link_exists(name: str) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text())
+    missing = [link for link in links if "://" not in link and not ((ROOT / name).parent / link).exists()]
+    assert missing == []
+
+
+def test_nothing_is_left_to_fill_in() -> None:
+    assert re.findall(r"@[A-Z]+@|TO-MEASURE|TODO", README) == []
+
+
+def test_the_repro_commands_are_the_documented_ones() -> None:
+    documented = set(re.findall(r"^\| `repro (\w+)", README, re.MULTILINE))
+    assert documented == {command.name for command in app.registered_commands}
+    assert set(re.findall(r"`(?:\.venv/bin/)?repro (\w+)", README)) <= documented
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["make", f"PYTHON={sys.executable}", *arguments], cwd=folder, capture_output=True, text=True,
+                          check=False)
+
+
+@pytest.mark.parametrize(("target", "recipe"), [
+    ("reproduce", "repro run"), ("test", "python -m pytest"), ("bench", "python -m benchmarks"),
+    ("lint", "ruff check .")])
+def test_make_runs_what_the_readme_says_after_setting_up(target: str, recipe: str, tmp_path: Path) -> None:
+    assert f"make {target}" in README
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    (tmp_path / "requirements").mkdir()
+    shutil.copyfile(ROOT / "requirements/lock.txt", tmp_path / "requirements/lock.txt")
+    fresh = make(tmp_path, "--dry-run", target).stdout
+    assert "-m venv --clear .venv\n.venv/bin/python -m pip install" in fresh
+    assert "--require-hashes -r requirements/lock.txt" in fresh and recipe in fresh
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/.installed").touch()
+    again = make(tmp_path, "--dry-run", target).stdout
+    assert "venv --clear" not in again and recipe in again
+
+
+def test_the_style_is_clean() -> None:
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT, capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_recordings_agree_by_the_documented_command() -> None:
+    recordings = sorted((ROOT / "tests/parity/recordings").glob("*.npz"))
+    done = subprocess.run([sys.executable, "-m", "repro", "parity", *recordings], cwd=ROOT, capture_output=True,
+                          text=True, check=False, env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(recordings)} recordings, 0 arrays out of tolerance" in done.stdout
+
+
+def test_the_benchmark_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(bench, "SIZES", (32,))
+    monkeypatch.setattr(bench, "ROUNDS", 1)
+    monkeypatch.setattr(bench, "THREADS", 1)
+    bench.main()
+    printed = capsys.readouterr().out
+    for name in ("lower bound", "encode once", "two passes, encoder as it comes", "five at once"):
+        assert re.search(rf"  {name}.*\d\.\d{{3}}", printed), printed
+
+
+def test_the_dependency_table_is_the_requirements_file() -> None:
+    required = set(re.findall(r"^([A-Za-z0-9_.-]+)", (ROOT / "requirements/requirements.in").read_text(), re.MULTILINE))
+    table = README.split("## Dependencies")[1].split("## ")[0]
+    documented = {name for row in re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE) for name in row.split(", ")}
+    assert documented - {"package", "---"} == required
+
+
+def test_the_lock_names_no_index_and_no_path() -> None:
+    lock = (ROOT / "requirements/lock.txt").read_text()
+    assert not re.search(r"index-url|find-links|https?://|file:|^/|@ ", lock, re.MULTILINE)
+    assert all("--hash=sha256:" in block for block in re.split(r"\n(?=[a-zA-Z])", lock.strip()))
+
+
+def test_the_numbers_are_those_of_the_committed_metrics() -> None:
+    metrics = Metrics.of(ROOT)
+    rows = dict(re.findall(r"^\| ([^|]+?) +\| ([^|\n]+\|[^|\n]+) \|$", README, re.MULTILINE))
+    for method in (*metrics.grid.coresets, *metrics.grid.distilled):
+        cells = [cell.strip() for cell in rows[title(method)].split("|")]
+        for budget, cell in zip(metrics.grid.budgets, cells, strict=True):
+            found = metrics.evaluation(f"{method}-{budget}")["protocols"]["held-out"]
+            assert cell == f"{found['mean']['mean_recall']:.1f} ± {found['std']['mean_recall']:.1f}"

@@ -13,7 +13,7 @@ from types import FrameType
 from repblend.report.tables import results_text
 from repblend.stages.lock import only_writer
 from repblend.store import read_json
-from repro.workspace import dvc, environment, find_root
+from repro.workspace import dvc, find_root, workspace_environment
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -38,7 +38,7 @@ def main(targets: Sequence[str]) -> int:
 
 def run_stoppable(command: list[str], root: Path) -> int:
     """Run a command in its own session; on Ctrl-C or SIGTERM stop all of it, then return 128 + the signal."""
-    process = subprocess.Popen(command, cwd=root, env=environment(), start_new_session=True)
+    process = subprocess.Popen(command, cwd=root, env=workspace_environment(root), start_new_session=True)
     received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -27,9 +27,16 @@ def environment() -> Mapping[str, str]:
     return os.environ | {"PATH": os.pathsep.join([binaries, os.environ.get("PATH", "")]), "HF_HUB_OFFLINE": "1"}
 
 
+def workspace_environment(root: Path) -> Mapping[str, str]:
+    """Return `environment()` with the sources of the workspace `root` first, wherever this process's own come from."""
+    base = environment()
+    sources = [str(root / "src"), str(root), *filter(None, [base.get("PYTHONPATH")])]
+    return {**base, "PYTHONPATH": os.pathsep.join(sources)}
+
+
 def dvc(*arguments: str) -> list[str]:
-    """Return a command line that runs DVC with this Python."""
-    return [sys.executable, "-m", "dvc", *arguments]
+    """Return a command line that runs DVC with this Python, and stops it when this process is gone."""
+    return [sys.executable, "-m", "repro.guarded_dvc", *arguments]
 
 
 def python(*arguments: str) -> list[str]:

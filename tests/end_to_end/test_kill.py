@@ -1,4 +1,4 @@
-"""`kill -9` at random moments, then the same command again: the same bytes as without a kill, and no work done twice."""
+"""`kill -9` at random moments, then the same command again: the same bytes as without a kill, no work done twice."""
 
 import random
 import re
@@ -69,28 +69,37 @@ def test_killed_stages_resume_bit_for_bit(copy: Workspace, stage: str, cell: str
 
 def test_killing_the_run_itself_leaves_no_rival_and_loses_nothing(copy: Workspace) -> None:
     expected = copy.hashes("sets", "metrics", "paper")
-    for name in ("sets", "metrics/distill", "checkpoints"):
-        shutil.rmtree(copy.folder / name)
-    shutil.rmtree(copy.folder / ".dvc" / "cache")
-    run = copy.start("-m", "repro", "run")
-    work = copy.folder / "checkpoints" / "distill"
-    while run.poll() is None and not list(work.rglob("latest.safetensors")):
-        time.sleep(0.01)
-    family = psutil.Process(run.pid).children(recursive=True)
-    dvc = next(process for process in family if "dvc" in process.cmdline())
-    dvc.kill()
-    assert run.wait(timeout=30) != 0
-    _, alive = psutil.wait_procs(family, timeout=5)
-    assert alive == []
+    forget_distilled_sets(copy)
+    for victim in ("repro", "repro.guarded_dvc"):
+        family = kill_while_distilling(copy, victim)
+        _, alive = psutil.wait_procs(family, timeout=5)
+        assert alive == []
     assert "run the same command to go on" in copy.output()
     copy.run("-m", "repro", "run")
     assert copy.hashes("sets", "metrics", "paper") == expected
 
 
+def forget_distilled_sets(workspace: Workspace) -> None:
+    """Delete them and DVC's memory of having made them, so that the next run makes them again."""
+    for name in ("sets", "metrics/distill", "checkpoints", ".dvc/cache/runs"):
+        shutil.rmtree(workspace.folder / name)
+
+
+def kill_while_distilling(workspace: Workspace, victim: str) -> list[psutil.Process]:
+    """Start a run, kill one of its processes when a new checkpoint appears; return all processes it had."""
+    work = workspace.folder / "checkpoints" / "distill"
+    before = newest(work)
+    run = workspace.start("-m", "repro", "run")
+    while run.poll() is None and newest(work) == before:
+        time.sleep(0.01)
+    family = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
+    next(process for process in family if victim in process.cmdline()).kill()
+    assert run.wait(timeout=30) != 0
+    return family
+
+
 def test_a_second_run_at_once_is_refused(copy: Workspace) -> None:
-    for name in ("sets", "metrics/distill"):
-        shutil.rmtree(copy.folder / name)
-    shutil.rmtree(copy.folder / ".dvc" / "cache")
+    forget_distilled_sets(copy)
     first = copy.start("-m", "repro", "run")
     while not (copy.folder / "checkpoints" / "locks" / "workspace.holder.json").exists():
         time.sleep(0.01)
@@ -99,5 +108,5 @@ def test_a_second_run_at_once_is_refused(copy: Workspace) -> None:
     assert f"is being written by another run (process {first.pid}" in output
     first.send_signal(signal.SIGTERM)
     assert first.wait(timeout=30) == 128 + signal.SIGTERM
-    assert not any("repblend.stages" in " ".join(process.info["cmdline"] or []) and process.info["cwd"] == str(copy.folder)
-                   for process in psutil.process_iter(["cmdline", "cwd"]))
+    running = [process.info for process in psutil.process_iter(["cmdline", "cwd"])]
+    assert not any("repblend.stages" in (info["cmdline"] or []) and info["cwd"] == str(copy.folder) for info in running)

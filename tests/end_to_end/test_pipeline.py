@@ -55,9 +55,14 @@ def test_the_report_needs_nothing_but_metrics(copy: Workspace) -> None:
 
 
 def test_verify_gives_the_same_bytes_in_another_place_and_notices_a_wrong_lock(copy: Workspace) -> None:
+    source = copy.folder / "src/repblend/stages/prepare.py"
+    committed = source.read_text()
+    source.write_text("raise SystemExit('not what was committed')\n")
     output = copy.run("-m", "repro", "verify", PYTHONHASHSEED="9")
     assert re.search(r"\n(\d+) outputs compared, 0 not the same", output)
     assert int(re.search(r"(\d+) outputs compared", output)[1]) >= 20
+    assert "M src/repblend/stages/prepare.py" in output
+    source.write_text(committed)
     lock = copy.folder / "dvc.lock"
     found = re.search(r"path: features\n.*?md5: (\w+)", lock.read_text(), re.DOTALL)[1]
     lock.write_text(lock.read_text().replace(found, "0" * 32 + ".dir"))

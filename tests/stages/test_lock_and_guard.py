@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from repblend.stages.guard import EXIT_CODE, _lives
 from repblend.stages.lock import only_writer
 
 HOLDER = """
@@ -76,7 +77,7 @@ time.sleep(60)
 
 
 def start_under(runner: str, tmp_path: Path) -> tuple[subprocess.Popen, psutil.Process]:
-    """Start a guarded process as dvc starts a stage: a runner, a shell, and the stage (kept from `exec` by a command)."""
+    """Start a guarded process as dvc starts a stage: a runner, a shell (a command keeps it from `exec`), the stage."""
     code = GUARDED.format(pid=str(tmp_path / "pid"))
     (tmp_path / "stage.py").write_text(code)
     script = tmp_path / runner
@@ -91,7 +92,7 @@ def gone(process: psutil.Process) -> bool:
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
-@pytest.mark.parametrize("runner", ["dvc", "repro"])
+@pytest.mark.parametrize("runner", ["dvc", "repro", "repro.guarded_dvc"])
 def test_a_stage_ends_when_its_run_is_killed(runner: str, tmp_path: Path) -> None:
     run, stage = start_under(runner, tmp_path)
     time.sleep(1.2)
@@ -115,3 +116,21 @@ def test_a_stage_started_by_hand_is_left_alone(tmp_path: Path) -> None:
     time.sleep(1.5)
     assert not gone(stage)
     stage.kill()
+
+
+def test_a_stage_whose_run_was_killed_before_the_guard_stood_ends_at_once(tmp_path: Path) -> None:
+    code = GUARDED.format(pid=str(tmp_path / "pid"))
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"DVC_STAGE": "experts"}, capture_output=True,
+                          text=True, check=False, timeout=30)
+    assert done.returncode == EXIT_CODE and "the run that started this stage is gone" in done.stderr
+    assert not (tmp_path / "pid").exists()
+
+
+def test_a_process_that_ends_while_it_is_looked_at_counts_as_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = psutil.Process()
+
+    def ended() -> str:
+        raise psutil.NoSuchProcess(process.pid)
+
+    monkeypatch.setattr(process, "status", ended)
+    assert not _lives(process)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from repblend.params import read_params
 from repblend.stages.context import Cell, Paths, StageContext
+from repblend.stages.sources import check_sources_are_the_workspaces, refuse_edits, source_hashes
 
 STAGES = ("prepare", "encode", "experts", "select", "distill", "evaluate", "bounds")
 USAGE = f"usage: python -m repblend.stages {{{','.join(STAGES)}}} [METHOD-BUDGET]"
@@ -23,6 +24,7 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         paths = Paths(Path.cwd())
+        check_sources_are_the_workspaces(paths.root)
         cell = Cell.parse(arguments[1]) if len(arguments) == 2 else None
         context = StageContext(arguments[0], cell, read_params(paths.params), paths)
         _run(context)
@@ -36,7 +38,10 @@ def _run(context: StageContext) -> None:
     from repblend.stages.harness import running  # after the parameters are known to be right: imports torch
 
     with running(context):
-        importlib.import_module(f"repblend.stages.{context.stage}").run(context)
+        before = source_hashes()
+        stage = importlib.import_module(f"repblend.stages.{context.stage}")
+        stage.run(context)
+        refuse_edits(context, stage.SECTIONS, before)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What a stage gets: the workspace's folder, the parameters, the cell of the matrix it runs, and where files live."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +72,6 @@ class Paths:
         """Where an unfinished stage keeps what it can resume from; never an output."""
         return self.root / "checkpoints" / stage / str(name)
 
-
     def run_record(self, context: "StageContext") -> Path:
         """What was particular to the last run of a stage: commit, machine, time, memory. Not tracked by DVC."""
         return self.root / "metrics" / "runs" / f"{context.name}.json"
@@ -96,3 +96,11 @@ class StageContext:
     def name(self) -> str:
         """As DVC calls it: `encode`, or `distill@repblend-100`."""
         return f"{self.stage}@{self.cell}" if self.cell else self.stage
+
+    def parameters(self, sections: Iterable[str]) -> JSON:
+        """Return the named sections of the parameters, of `distill` only this cell's settings.
+
+        What other cells are set to changes nothing here, so it must not show in this cell's files either.
+        """
+        return {name: (self.params.distill.settings(str(self.cell)) if name == "distill" else
+                       getattr(self.params, name)).model_dump() for name in sections}

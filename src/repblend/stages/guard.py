@@ -4,10 +4,13 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 
 import psutil
 
-RUNNERS = ("dvc", "repro")
+RUNNERS = ("dvc", "repro", "repro.guarded_dvc")
+VARIABLE_OF_THE_RUNNER = "DVC_STAGE"
+"""DVC sets it for every stage that it starts."""
 SECONDS_BETWEEN_LOOKS = 0.5
 EXIT_CODE = 3
 
@@ -27,7 +30,7 @@ def _is_runner(process: psutil.Process) -> bool:
         words = process.cmdline()[:3]
     except psutil.Error:
         return False
-    return any(os.path.basename(word) in RUNNERS for word in words)
+    return any(Path(word).name in RUNNERS for word in words)
 
 
 def stop_with_the_runner() -> None:
@@ -38,10 +41,23 @@ def stop_with_the_runner() -> None:
     chain = runner_chain()
     if chain:
         threading.Thread(target=_watch, args=(chain,), name="guard", daemon=True).start()
+    elif VARIABLE_OF_THE_RUNNER in os.environ:  # it was killed before we looked
+        _stop()
 
 
 def _watch(chain: list[psutil.Process]) -> None:
-    while all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in chain):
+    while all(map(_lives, chain)):
         time.sleep(SECONDS_BETWEEN_LOOKS)
+    _stop()
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it went between the two questions
+        return False
+
+
+def _stop() -> None:
     print("the run that started this stage is gone: stopping", file=sys.stderr, flush=True)
     os._exit(EXIT_CODE)

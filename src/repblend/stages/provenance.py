@@ -37,7 +37,7 @@ def provenance(context: StageContext, sections: Iterable[str], inputs: Iterable[
         "seed": params.seed,
         "threads": params.compute.threads,
         "device": "cpu",
-        "parameters": {name: getattr(params, name).model_dump() for name in sections},
+        "parameters": context.parameters(sections),
         "inputs": {str(path.relative_to(root)): sha256(path) for path in inputs},
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "requirements_sha256": sha256(root / LOCK) if (root / LOCK).is_file() else None,

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-import repblend
 from repblend.stages.context import StageContext
+from repblend.stages.sources import source_hashes
 from repblend.store import fingerprint, sha256
 
 
@@ -15,11 +15,9 @@ def work_fingerprint(context: StageContext, sections: Iterable[str], inputs: Ite
         sections: names of the parameter sections that the stage uses.
         inputs: the files that it reads.
     """
-    package = Path(repblend.__file__).parent
-    sources = {str(path.relative_to(package)): sha256(path) for path in sorted(package.rglob("*.py"))}
     return fingerprint({
         "stage": context.stage, "cell": str(context.cell), "seed": context.params.seed,
-        "parameters": {name: getattr(context.params, name).model_dump() for name in sections},
+        "parameters": context.parameters(sections),
         "inputs": {str(path.relative_to(context.paths.root)): sha256(path) for path in inputs},
-        "sources": sources,
+        "sources": source_hashes(),
     })

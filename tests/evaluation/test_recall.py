@@ -1,4 +1,4 @@
-"""Recall against a slow obvious twin, on ties, on NaN, and against chance by simulation."""
+"""Recall against its definition, on ties and bad scores, and against what chance gives."""
 
 import math
 
@@ -6,91 +6,184 @@ import pytest
 import torch
 from torch import Tensor
 
-from repblend.evaluation.recall import MEAN_RECALL, RECALLS, TOP_K, chance_recalls, retrieval_recalls
-
-KEYS = (*RECALLS, MEAN_RECALL)
-
-
-def slow_recalls(scores: Tensor, owners: Tensor) -> dict[str, float]:
-    """From the definition, one query at a time; a wrong candidate of the same score is ranked ahead."""
-    hits = {key: 0 for key in RECALLS}
-    num_images, num_texts = scores.shape
-    for text in range(num_texts):
-        own = int(owners[text])
-        ahead = sum(bool(scores[image, text] >= scores[own, text]) for image in range(num_images) if image != own)
-        for k in TOP_K:
-            hits[f"ir_at_{k}"] += ahead < k
-    for image in range(num_images):
-        best = max(scores[image, text].item() for text in range(num_texts) if owners[text] == image)
-        ahead = sum(scores[image, text].item() >= best for text in range(num_texts) if owners[text] != image)
-        for k in TOP_K:
-            hits[f"tr_at_{k}"] += ahead < k
-    found = {key: 100 * count / (num_texts if key.startswith("ir") else num_images) for key, count in hits.items()}
-    return found | {MEAN_RECALL: sum(found.values()) / 6}
+from repblend.evaluation.recall import (
+    MEAN_RECALL,
+    RECALLS,
+    TOP_K,
+    chance_recalls,
+    image_ranks,
+    retrieval_recalls,
+    text_ranks,
+)
 
 
-@pytest.mark.parametrize("captions", [[1] * 12, [5] * 12, [1, 4, 2, 7, 1, 1, 3, 2, 9, 1, 2, 5]])
-@pytest.mark.parametrize("levels", [None, 4])
-def test_recalls_equal_the_slow_twin(captions: list[int], levels: int | None) -> None:
-    draws = torch.Generator().manual_seed(sum(captions))
-    owners = torch.arange(12).repeat_interleave(torch.tensor(captions))[torch.randperm(sum(captions), generator=draws)]
-    scores = torch.randn(12, len(owners), generator=draws, dtype=torch.float64)
-    scores[owners, torch.arange(len(owners))] += 0.7
-    if levels:  # many ties
-        scores = (scores * levels / 4).round()
-    assert retrieval_recalls(scores, owners) == pytest.approx(slow_recalls(scores, owners), abs=1e-12)
+def slow_recalls(scores: list[list[float]], owners: list[int]) -> dict[str, float]:
+    """The definition, query by query: sort all candidates, wrong ones first among equals; look at the first K."""
+    images, texts = range(len(scores)), range(len(owners))
+    hits = {name: 0 for name in RECALLS}
+    for k in TOP_K:
+        for text in texts:
+            ranking = sorted(images, key=lambda image: (-scores[image][text], image == owners[text]))
+            hits[f"ir_at_{k}"] += owners[text] in ranking[:k]
+        for image in images:
+            ranking = sorted(texts, key=lambda text: (-scores[image][text], owners[text] == image))
+            hits[f"tr_at_{k}"] += any(owners[text] == image for text in ranking[:k])
+    percent = {name: 100 * count / (len(texts) if name.startswith("ir") else len(images))
+               for name, count in hits.items()}
+    return percent | {MEAN_RECALL: sum(percent.values()) / 6}
 
 
-def test_a_perfect_model_gets_everything_and_an_indifferent_one_nothing() -> None:
-    owners = torch.arange(20).repeat_interleave(2)
-    perfect = (torch.arange(20)[:, None] == owners).double()
-    assert set(retrieval_recalls(perfect, owners).values()) == {100.0}
-    assert set(retrieval_recalls(torch.zeros(20, 40), owners).values()) == {0.0}
+def some_owners(captions_per_image: list[int], draws: torch.Generator) -> Tensor:
+    """Owners of the captions, in an order that is not the images'."""
+    owners = torch.arange(len(captions_per_image)).repeat_interleave(torch.tensor(captions_per_image))
+    return owners[torch.randperm(len(owners), generator=draws)]
 
 
-def test_captions_of_one_image_do_not_compete_with_each_other() -> None:
-    scores = torch.tensor([[3.0, 3.0, 3.0, 1.0], [0.0, 0.0, 0.0, 2.0]])
-    assert set(retrieval_recalls(scores, torch.tensor([0, 0, 0, 1])).values()) == {100.0}
+def signal(owners: Tensor, num_images: int) -> Tensor:
+    """(N, M): 1 where a caption belongs to an image."""
+    return (torch.arange(num_images)[:, None] == owners).double()
 
 
-def test_directions_are_told_apart() -> None:
-    scores = torch.tensor([[2.0, 1.0], [3.0, 4.0]])  # texts prefer image 1; images prefer their own text
-    found = retrieval_recalls(scores, torch.tensor([0, 1]))
-    assert (found["ir_at_1"], found["tr_at_1"]) == (50.0, 100.0)
+@pytest.mark.parametrize("captions_per_image", [[1] * 20, [5] * 12, [1, 4, 2, 1, 7, 3, 1, 1, 2, 5, 1, 2]],
+                         ids=["one caption", "five captions", "any number of captions"])
+@pytest.mark.parametrize("levels", [1000, 4], ids=["hardly any tie", "many ties"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_recalls_equal_the_definition(captions_per_image: list[int], levels: int, dtype: torch.dtype) -> None:
+    draws = torch.Generator().manual_seed(len(captions_per_image) + levels)
+    owners = some_owners(captions_per_image, draws)
+    noise = torch.randint(levels, (len(captions_per_image), len(owners)), generator=draws) / levels
+    scores = (noise + 0.4 * signal(owners, len(captions_per_image))).to(dtype)
+    assert retrieval_recalls(scores, owners) == pytest.approx(slow_recalls(scores.tolist(), owners.tolist()), abs=1e-9)
 
 
-def test_each_direction_may_have_scores_of_its_own() -> None:
-    owners, good, bad = torch.arange(3), torch.eye(3), 1 - torch.eye(3)
-    found = retrieval_recalls(good, owners, bad)
-    assert (found["tr_at_1"], found["ir_at_1"]) == (100.0, 0.0)
+def test_a_hand_made_example() -> None:
+    """Two images of two captions each. Caption 1 prefers the wrong image; image 1 prefers a wrong caption."""
+    scores = torch.tensor([[0.9, 0.1, 0.8, 0.2],
+                           [0.1, 0.3, 0.7, 0.6]])
+    owners = torch.tensor([0, 0, 1, 1])
+    assert image_ranks(scores.T, owners).tolist() == [0, 1, 1, 0]
+    assert text_ranks(scores, owners).tolist() == [0, 0]
+    recalls = retrieval_recalls(scores, owners)
+    assert (recalls["ir_at_1"], recalls["tr_at_1"], recalls["ir_at_5"]) == (50.0, 100.0, 100.0)
+    assert recalls[MEAN_RECALL] == pytest.approx((50 + 5 * 100) / 6)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_scores_that_are_not_finite_are_an_error_not_a_win(value: float) -> None:
-    scores = torch.eye(4)
-    scores[2, 1] = value
-    with pytest.raises(ValueError, match="NaN or infinity"):
-        retrieval_recalls(scores, torch.arange(4))
+def test_the_direction_of_a_recall_is_its_querys() -> None:
+    """Every caption scores image 0 highest, and every image finds its own caption: IR is poor, TR perfect."""
+    scores = torch.eye(20, dtype=torch.float64)
+    scores[0] += 2
+    recalls = retrieval_recalls(scores, torch.arange(20))
+    assert recalls["ir_at_1"] == pytest.approx(5.0)
+    assert recalls["tr_at_1"] == 100.0
 
 
-@pytest.mark.parametrize(("owners", "words"), [
-    ([0, 1, 2], "disagree"), ([0, 1, 2, 4], "must lie in"), ([0, 1, 2, 2], "image 3 has none")])
-def test_owners_that_do_not_fit_are_refused(owners: list[int], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        retrieval_recalls(torch.eye(4), torch.tensor(owners))
+def test_a_separate_matrix_ranks_images() -> None:
+    right, wrong = torch.eye(20), 1 - torch.eye(20)
+    owners = torch.arange(20)
+    recalls = retrieval_recalls(right, owners, wrong)
+    assert [recalls[f"tr_at_{k}"] for k in TOP_K] == [100.0] * 3
+    assert [recalls[f"ir_at_{k}"] for k in TOP_K] == [0.0] * 3
 
 
-def test_chance_is_what_random_rankings_reach_on_average() -> None:
-    owners = torch.tensor([0] * 5 + [1] + [2] * 3 + list(range(3, 25)))
-    draws = torch.Generator().manual_seed(0)
-    runs = [retrieval_recalls(torch.rand(25, len(owners), generator=draws), owners) for _ in range(1500)]
-    expected = chance_recalls(owners)
-    for key in KEYS:
-        values = torch.tensor([run[key] for run in runs], dtype=torch.float64)
-        error = values.std().item() / math.sqrt(len(runs))
-        assert expected[key] == pytest.approx(values.mean().item(), abs=5 * error + 1e-9), key
+@pytest.mark.parametrize("captions", [1, 5])
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.0])
+def test_equal_scores_give_the_worst_result(captions: int, value: float) -> None:
+    owners = torch.arange(30).repeat_interleave(captions)
+    assert set(retrieval_recalls(torch.full((30, len(owners)), value), owners).values()) == {0.0}
 
 
-def test_chance_of_a_set_smaller_than_k_is_certain() -> None:
-    assert chance_recalls(torch.tensor([0, 1, 2]))["ir_at_10"] == 100.0
-    assert chance_recalls(torch.tensor([0, 1, 2]))["tr_at_10"] == 100.0
+def test_a_perfect_model_gets_everything() -> None:
+    owners = torch.arange(30).repeat_interleave(2)
+    assert set(retrieval_recalls(signal(owners, 30), owners).values()) == {100.0}
+
+
+def test_one_wrong_candidate_with_the_same_score_is_ranked_ahead() -> None:
+    scores = torch.eye(20)
+    scores[3, 4] = 1.0  # image 3 against caption 4: as good as both of their own partners
+    recalls = retrieval_recalls(scores, torch.arange(20))
+    assert (recalls["ir_at_1"], recalls["tr_at_1"]) == (95.0, 95.0)
+    assert (recalls["ir_at_5"], recalls["tr_at_5"]) == (100.0, 100.0)
+
+
+def test_captions_of_one_image_do_not_compete() -> None:
+    """Twelve captions of one image with one score: all of them are right."""
+    owners = torch.arange(3).repeat_interleave(12)
+    recalls = retrieval_recalls(signal(owners, 3), owners)
+    assert recalls["tr_at_1"] == 100.0
+
+
+def test_the_order_of_images_and_captions_does_not_matter() -> None:
+    draws = torch.Generator().manual_seed(3)
+    owners = some_owners([1, 2, 3, 4] * 5, draws)
+    scores = torch.randn(20, len(owners), generator=draws)
+    rows, columns = torch.randperm(20, generator=draws), torch.randperm(len(owners), generator=draws)
+    shuffled = retrieval_recalls(scores[rows][:, columns], rows.argsort()[owners[columns]])
+    assert shuffled == retrieval_recalls(scores, owners)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_no_number_is_an_error_and_never_a_win(bad: float) -> None:
+    one, every = torch.eye(20), torch.full((20, 20), bad)
+    one[7, 7] = bad
+    for scores in (one, every):
+        with pytest.raises(ValueError, match="found NaN or infinity"):
+            retrieval_recalls(scores, torch.arange(20))
+        with pytest.raises(ValueError, match="found NaN or infinity"):
+            retrieval_recalls(torch.eye(20), torch.arange(20), scores)
+
+
+@pytest.mark.parametrize(("shape", "owners", "message"), [
+    ((3, 4), [0, 1, 2], "disagree"),
+    ((3, 3), [0, 1, 3], "0..2"),
+    ((3, 3), [0, 1, -1], "0..2"),
+    ((3, 3), [0, 0, 2], "image 1 has none"),
+    ((3, 0), [], "owners must lie"),
+])
+def test_captions_that_do_not_fit_the_images_are_an_error(shape: tuple, owners: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        retrieval_recalls(torch.zeros(shape), torch.tensor(owners, dtype=torch.long))
+
+
+@pytest.mark.parametrize("kept", [10, 128])
+def test_cutting_to_the_best_candidates_of_each_query_changes_nothing(kept: int) -> None:
+    """As the released evaluation does; it needs that many candidates on both sides."""
+    draws = torch.Generator().manual_seed(5)
+    owners = some_owners([1, 2, 3] * 50, draws)
+    scores = torch.randn(150, len(owners), generator=draws) + 2 * signal(owners, 150)
+
+    def cut(queries: Tensor) -> Tensor:
+        best = queries.topk(kept, dim=1)
+        return torch.full_like(queries, -100.0).scatter(1, best.indices, best.values)
+
+    assert retrieval_recalls(cut(scores), owners, cut(scores.T)) == retrieval_recalls(scores, owners)
+
+
+@pytest.mark.parametrize("captions_per_image", [[1] * 30, [1, 2, 3, 4, 5, 6] * 5])
+def test_chance_equals_the_average_of_random_rankings(captions_per_image: list[int]) -> None:
+    draws = torch.Generator().manual_seed(11)
+    owners, rounds = some_owners(captions_per_image, draws), 3000
+    drawn = [retrieval_recalls(torch.rand(30, len(owners), generator=draws, dtype=torch.float64), owners)
+             for _ in range(rounds)]
+    for name, expected in chance_recalls(owners).items():
+        values = torch.tensor([recalls[name] for recalls in drawn])
+        assert values.mean().item() == pytest.approx(expected, abs=4 * values.std().item() / math.sqrt(rounds)), name
+
+
+def test_chance_with_one_caption_per_image_is_k_of_n_in_both_directions() -> None:
+    chance = chance_recalls(torch.arange(50))
+    assert [chance[f"ir_at_{k}"] for k in TOP_K] == pytest.approx([2.0, 10.0, 20.0])
+    assert [chance[f"tr_at_{k}"] for k in TOP_K] == pytest.approx([2.0, 10.0, 20.0])
+
+
+def test_chance_is_certain_when_k_covers_every_candidate() -> None:
+    chance = chance_recalls(torch.tensor([0, 0, 1, 2]))
+    assert (chance["ir_at_5"], chance["ir_at_10"], chance["tr_at_5"], chance["tr_at_10"]) == (100.0,) * 4
+    assert chance["tr_at_1"] == pytest.approx(100 * (2 + 1 + 1) / 4 / 3)
+
+
+def test_a_large_test_split_is_ranked_at_once() -> None:
+    """The size of MS-COCO's test split: exact, without a mask of images times captions per caption."""
+    owners = torch.arange(1000).repeat_interleave(5)
+    scores = torch.zeros(1000, 5000)
+    scores[owners, torch.arange(5000)] = 1.0
+    assert retrieval_recalls(scores, owners)[MEAN_RECALL] == 100.0

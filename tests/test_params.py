@@ -52,6 +52,8 @@ def test_every_parameter_means_the_same_by_both_versions_of_yaml() -> None:
     ("max_train: null", "max_train: 0", "data.max_train", "greater than 0"),
     ("    repblend-50: {}", "    repblend-50: {iterations: many}", "distill", "iterations"),
     ("    repblend-50: {}", "    repblend-50: {iteration: 5}", "distill", "iteration"),
+    ("num_seeds: 5", "num_seeds: 1", "evaluate.num_seeds", "greater than or equal to 2"),
+    ("coresets: [random,", "coresets: [forgetting,", "select.lr_img", "lacks ['forgetting']"),
     ("momentum: null", "momentum: {synthetic: 0.5, similarity: 0.5, rates: 0.5}", "optimiser", "null with 'adam'"),
 ])
 def test_a_wrong_value_is_refused_with_its_key_and_rule(tmp_path: Path, old: str, new: str, key: str,

@@ -242,8 +242,8 @@ class Select(Section):
 class Evaluate(Section):
     """Students: heads trained on a set and scored by retrieval (PAPER.md section 6)."""
 
-    num_seeds: Positive
-    """Students per set."""
+    num_seeds: Annotated[int, Field(ge=2)]
+    """Students per set; one alone has no standard deviation."""
     batch_size: Positive
     momentum: Fraction
     weight_decay: Annotated[float, Field(ge=0)]
@@ -266,6 +266,14 @@ class Params(Section):
     select: Select
     distill: Distill
     evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _coresets_have_rates(self) -> Self:
+        for name in ("lr_img", "lr_txt"):
+            missing = set(self.grid.coresets) - set(getattr(self.select, name))
+            if missing:
+                raise ValueError(f"select.{name} lacks {sorted(missing)}, which grid.coresets asks for; add a rate")
+        return self
 
 
 def read_yaml(path: Path) -> Any:

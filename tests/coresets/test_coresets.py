@@ -98,5 +98,5 @@ def test_joint_features_are_both_unit_embeddings_side_by_side() -> None:
     images, texts = torch.randn(6, 3, generator=draws), torch.randn(6, 5, generator=draws)
     joint = joint_features(images, texts, flat, heads.student)
     assert joint.shape == (6, 8)
-    torch.testing.assert_close(joint[:, :4].norm(dim=1), torch.ones(6))
+    torch.testing.assert_close(joint[:, :4], torch.nn.functional.normalize(heads.student.image(images, flat.img)))
     torch.testing.assert_close(joint[:, 4:], torch.nn.functional.normalize(heads.student.text(texts, flat.txt)))

@@ -2,6 +2,6 @@
 
 import os
 
-# Read when torch is first imported. A benchmark has the machine to itself, so its threads may spin longer while they wait
-# for one another than those of the stages, which have to be good company.
+# Read when torch is first imported. A benchmark has the machine to itself, so its threads may spin longer while they
+# wait for one another than those of the stages, which have to be good company.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -15,7 +15,7 @@ from repblend.matching.gradient import (
     Objective,
     PerModality,
     SyntheticData,
-    constant_memory_gradient,
+    kept_graphs_gradient,
     separate_normalisers,
 )
 from repblend.matching.losses import LOSSES
@@ -55,7 +55,7 @@ def iteration_variants(encoder: ImageEncoder, plain: Callable[[Tensor], Tensor],
     data = SyntheticData(learned.images.clone(), learned.texts.clone(), learned.similarity)
     optimiser = sgd(learned, OuterRates(1e-6, 1e-6, 1e-6, 1e-6), Momenta(0.5, 0.5, 0.5))
     matcher = Matcher(encoder.encode, CHUNK, KeptGraph, heads.student, objective, separate_normalisers,
-                      constant_memory_gradient)
+                      kept_graphs_gradient)
     ours = Distillation(learned, optimiser, lambda _: 1.0, 0.0, matcher, DRAWS, trajectories)
     segment, steps = DRAWS.segments(0, trajectories)[0], DRAWS.students(0, PAIRS)[0]
 

@@ -16,8 +16,8 @@ class Method:
     """The students' soft targets; all but the identity are learned."""
     blending: bool
     """RB: whether representations are blended."""
-    gradient: Literal["constant-memory", "unrolled"]
-    """How the matching objective is differentiated."""
+    gradient: Literal["constant-memory", "kept-graphs", "unrolled"]
+    """How the matching objective is differentiated. The first two give the same bits: heads can keep their graphs."""
 
     def num_pairs(self, budget: int) -> int:
         """Pairs that are learned at a budget: the parameters of a learned similarity count as one pair."""

@@ -2,4 +2,4 @@
 
 from repblend.methods.declaration import Method
 
-METHOD = Method(name="repblend", title="RepBlend", similarity="low-rank", blending=True, gradient="constant-memory")
+METHOD = Method(name="repblend", title="RepBlend", similarity="low-rank", blending=True, gradient="kept-graphs")

@@ -1,6 +1,9 @@
-"""Frozen image encoders: features of normalised images, differentiable with respect to the pixels.
+"""Image encoders: features of normalised images, differentiable with respect to the pixels.
 
-Shapes: B images, H height and width, D features.
+Frozen, as RepBlend uses them, or as functions of their own parameters in one flat vector, as the methods before it
+train and match them (PAPER.md section 2: "LoRS matches the full image encoder").
+
+Shapes: B images, H height and width, D features, P parameters.
 """
 
 import copy
@@ -37,6 +40,36 @@ class ImageEncoder:
     def encode(self, images: Tensor) -> Tensor:
         """Return features (B, D) of normalised images (B, 3, H, H); differentiable with respect to them."""
         return self._module(images.contiguous(memory_format=torch.channels_last))
+
+    def parameters(self) -> Tensor:
+        """Return the pre-trained parameters as a flat vector (P,) for `encode_with`.
+
+        BatchNorm layers were folded into the convolutions, so their statistics are frozen in them. (The released code
+        is run with encoders that have none.)
+        """
+        return torch.cat([_channels_last_order(value).flatten() for value in self._module.parameters()]).detach()
+
+    def encode_with(self, images: Tensor, flat: Tensor) -> Tensor:
+        """Return features (B, D) of normalised images (B, 3, H, H) under other parameters (P,).
+
+        Differentiable in both; the derivative along a direction of the parameters may be taken as well.
+        """
+        named = dict(self._module.named_parameters())
+        parts = flat.split([value.numel() for value in named.values()])
+        parameters = {name: _restore(part, value) for (name, value), part in zip(named.items(), parts, strict=True)}
+        return torch.func.functional_call(self._module, parameters,
+                                          (images.contiguous(memory_format=torch.channels_last),))
+
+
+def _channels_last_order(value: Tensor) -> Tensor:
+    """A convolution's weight (O, I, h, w) as (O, h, w, I), the order in which it is fastest; others as they are."""
+    return value.movedim(1, -1) if value.dim() == 4 else value
+
+
+def _restore(part: Tensor, like: Tensor) -> Tensor:
+    """Undo `_channels_last_order` without a copy."""
+    view = part.view(_channels_last_order(like).shape)
+    return view.movedim(-1, 1) if like.dim() == 4 else view
 
 
 def encode_in_chunks(encoder: ImageEncoder, images: Tensor, chunk: int) -> Tensor:

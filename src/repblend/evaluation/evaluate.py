@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from repblend.evaluation.protocol import HeadPair, Scores, Split, initial_heads, scored_epochs, student_batches
+from repblend.evaluation.protocol import Scores, Split, initial_heads, scored_epochs, student_batches
 from repblend.evaluation.student import Recipe, train_students, train_students_on_real_pairs
+from repblend.evaluation.towers import Towers
 from repblend.experts.training import ExpertBatch, TrainingPairs, draw_epoch
 from repblend.streams import stream
 
@@ -16,7 +17,7 @@ class Evaluator:
 
     splits: dict[str, Split]
     """`val` and `test`."""
-    heads: HeadPair
+    towers: Towers
     seed: int
     num_seeds: int
     epochs: int
@@ -26,13 +27,14 @@ class Evaluator:
     batch_size: int
 
     def _scores(self) -> Scores:
-        return Scores(self.heads.student, self.splits, scored_epochs(self.epochs, self.intervals))
+        return Scores(self.towers.student, self.splits, scored_epochs(self.epochs, self.intervals))
 
     def evaluate_set(self, images: Tensor, texts: Tensor, targets: Tensor, recipe: Recipe) -> Scores:
         """Train one student per seed on a set and score it at the scored epochs.
 
         Args:
-            images: (N, D_img) frozen features of the set's images.
+            images: (N, D_img) frozen features of the set's images, or their pixels (N, 3, H, W) where students train
+                the image encoder.
             texts: (N, D_txt).
             targets: (N, N) soft similarity.
 
@@ -41,16 +43,16 @@ class Evaluator:
         """
         scores = self._scores()
         batches = student_batches(self.seed, self.num_seeds, len(texts), self.epochs, self.batch_size)
-        train_students(images, texts, targets, initial_heads(self.seed, self.num_seeds, self.heads), batches,
-                       self.heads.student, recipe, scores.record)
+        train_students(images, texts, targets, initial_heads(self.seed, self.num_seeds, self.towers), batches,
+                       self.towers.student, recipe, scores.record)
         return scores
 
     def evaluate_full_data(self, pairs: TrainingPairs, recipe: Recipe) -> Scores:
         """Train one student per seed on all real pairs with augmented views: the upper bound; raises as above."""
         scores = self._scores()
         draws = (self._epoch(pairs, epoch) for epoch in range(self.epochs + 1))
-        train_students_on_real_pairs(pairs, initial_heads(self.seed, self.num_seeds, self.heads), draws,
-                                     self.heads.student, recipe, scores.record)
+        train_students_on_real_pairs(pairs, initial_heads(self.seed, self.num_seeds, self.towers), draws,
+                                     self.towers.student, recipe, scores.record)
         return scores
 
     def _epoch(self, pairs: TrainingPairs, epoch: int) -> list[list[ExpertBatch]]:

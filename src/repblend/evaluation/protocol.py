@@ -16,13 +16,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from repblend.encoders.heads import HeadSpec, apply_head, init_head
 from repblend.evaluation.recall import MEAN_RECALL, RECALLS, retrieval_recalls
 from repblend.evaluation.student import draw_student_batches, embed
+from repblend.evaluation.towers import HeadPair, Towers
 from repblend.matching.gradient import PerModality, Student
 from repblend.matching.losses import cosine_logits
 from repblend.store import JSON
 from repblend.streams import stream
+
+__all__ = ["HeadPair", "Scores", "Split", "initial_heads", "score", "scored_epochs", "student_batches"]
 
 Recalls = dict[str, float]
 PROTOCOLS = {"faithful": "test", "held-out": "val"}
@@ -33,23 +35,11 @@ class Split(Protocol):
     """Frozen features of a validation or test split."""
 
     images: Tensor
-    """(N, D_img)."""
+    """(N, D_img) frozen features, or (N, 3, H, W) pixels where the image encoder is trained."""
     texts: Tensor
     """(M, D_txt)."""
     text_to_image: Tensor
     """(M,) int64: which image a caption belongs to."""
-
-
-@dataclass(frozen=True)
-class HeadPair:
-    """The sizes of both projection heads: what every student of a pair of encoders consists of."""
-
-    img: HeadSpec
-    txt: HeadSpec
-
-    @property
-    def student(self) -> Student:
-        return Student(lambda x, flat: apply_head(x, flat, self.img), lambda x, flat: apply_head(x, flat, self.txt))
 
 
 def scored_epochs(epochs: int, intervals: int) -> list[int]:
@@ -57,17 +47,14 @@ def scored_epochs(epochs: int, intervals: int) -> list[int]:
     return sorted({*range(0, epochs + 1, max(1, epochs // intervals)), epochs})
 
 
-def initial_heads(seed: int, num_seeds: int, heads: HeadPair) -> PerModality:
-    """Draw the students' initial heads, (S, P) each.
+def initial_heads(seed: int, num_seeds: int, towers: Towers) -> PerModality:
+    """Draw the students' initial parameters, (S, P) each.
 
     They do not depend on the method or the budget, so that differences between cells are not differences of draws.
     """
-
-    def draw(modality: str, spec: HeadSpec) -> Tensor:
-        names = [("evaluate", "student", number, modality) for number in range(num_seeds)]
-        return torch.stack([init_head(spec, stream(seed, *name)) for name in names])
-
-    return PerModality(draw("image head", heads.img), draw("text head", heads.txt))
+    drawn = [towers.initial(stream(seed, "evaluate", "student", number, "image head"),
+                            stream(seed, "evaluate", "student", number, "text head")) for number in range(num_seeds)]
+    return PerModality(*(torch.stack(side) for side in zip(*drawn, strict=True)))
 
 
 def student_batches(seed: int, num_seeds: int, num_pairs: int, epochs: int, batch_size: int) -> Tensor:
@@ -90,7 +77,7 @@ def score(heads: PerModality, student: Student, split: Split) -> list[Recalls]:
 
 
 def _recalls(number: int, heads: PerModality, student: Student, split: Split) -> Recalls:
-    images, texts = embed(split.images, split.texts, heads, student)
+    images, texts = embed(split.images[None], split.texts[None], heads, student)
     try:
         return retrieval_recalls(cosine_logits(images[0], texts[0], temperature=1.0), split.text_to_image)
     except ValueError as error:

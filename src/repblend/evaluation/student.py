@@ -154,19 +154,18 @@ def batch_losses(batch: StudentBatch, heads: PerModality, student: Student, reci
 
 
 def embed(images: Tensor, texts: Tensor, heads: PerModality, student: Student) -> PerModality:
-    """Apply each seed's heads.
+    """Apply each seed's towers to its rows.
 
     Args:
-        images: (S, B, D_img), or (B, D_img) for the same rows with every seed.
-        texts: (S, C, D_txt), or (C, D_txt).
+        images: (S, B, D_img), or (S, B, 3, H, W) where the image encoder is trained.
+        texts: (S, C, D_txt).
         heads: (S, P) each.
 
     Returns:
         (S, B, D) and (S, C, D), not normalised.
     """
-    towers = zip(student, (images, texts), heads, strict=True)
-    return PerModality(*(torch.func.vmap(tower, in_dims=(0 if x.dim() == 3 else None, 0))(x, head)
-                         for tower, x, head in towers))
+    towers = zip((student.image, student.text), (images, texts), heads, strict=True)
+    return PerModality(*(student.stack(tower)(rows, flat) for tower, rows, flat in towers))
 
 
 def _decay(optimiser: torch.optim.Optimizer) -> None:

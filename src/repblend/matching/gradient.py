@@ -5,22 +5,27 @@ the expert's later snapshot theta*. Per modality m, with G_m the sum of the S in
 
     L_m = || theta_S,m - theta*_m ||^2 / D_m,   D_m = || theta_0,m - theta*_m ||^2,   theta_S,m = theta_0,m - eta_m G_m.
 
-Two gradients of it with respect to the synthetic data:
+Gradients of it with respect to the synthetic data:
 
-- `constant_memory_gradient` (TESLA, LoRS, RepBlend): the inner parameters theta_i are constants, only the explicit
-  dependence of each inner gradient on its own batch counts. Memory does not grow with S. `kept_graphs_gradient` gives
-  the same bits in less time and more memory.
-- `unrolled_gradient` (MTT-VL): exact, through all S steps; memory grows with S.
+- `constant_memory_gradient` (TESLA, LoRS): the inner parameters theta_i are constants, only the explicit dependence of
+  each inner gradient on its own batch counts.
+- `kept_graphs_gradient` (RepBlend): the same up to rounding, in less time where small heads are matched.
+- `unrolled_gradient` (MTT-VL): exact, through all S steps.
+
+What all of them need of a step is the data gradient of <direction, d loss / d theta>. Where a whole encoder is matched,
+it is computed as the derivative, along the direction, of the data gradient (forward over reverse): a fifth of the time
+of differentiating the encoder's backward pass, and nothing of a step has to be kept.
 
 Shapes: N pairs, B pairs of a batch, S inner steps, P parameters of one modality.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from repblend.matching.blending import Blend, blend_rows
 from repblend.matching.losses import Loss, cosine_logits
@@ -42,6 +47,8 @@ class Student(NamedTuple):
 
     image: Tower
     text: Tower
+    stack: Callable[[Tower], Tower] = torch.func.vmap
+    """Turns a tower into one for S parameter vectors (S, P) and S batches (S, B, ...)."""
 
 
 @dataclass(frozen=True)
@@ -160,27 +167,57 @@ def constant_memory_gradient(data: SyntheticData, rates: PerModality, segment: S
     the data gradient of 2 <c_m, g_m,i> / D_m with c = eta (theta* - theta_0) + eta^2 G, which is that of L_m.
     """
     trace = _run_student(data, rates, segment.start, steps, student, objective)
-    graphs = (_step_graph(data, theta, step, student, objective)
-              for step, theta in zip(steps, trace.thetas, strict=False))
-    return _matching_gradient(data, rates, segment, trace, graphs, normaliser)
+
+    def mixed_gradients(directions: PerModality) -> Iterator[dict[str, Tensor]]:
+        for step, theta in zip(steps, trace.thetas, strict=False):
+            yield _data_gradient_along(directions, data, theta, step, student, objective)
+
+    return _truncated(data, rates, segment, trace, mixed_gradients, normaliser)
 
 
 def kept_graphs_gradient(data: SyntheticData, rates: PerModality, segment: Segment, steps: Sequence[InnerStep],
                          student: Student, objective: Objective, normaliser: Normaliser) -> MatchingGradient:
-    """Return what `constant_memory_gradient` does, bit for bit, without running the student a second time.
+    """Return what `constant_memory_gradient` does, up to rounding, from one pass over the steps.
 
-    The graph of every step is kept from the first pass to the second: a third less time for S graphs of memory, which
-    are small where only projection heads are matched. Arguments as there.
+    The graph of every step is kept from the student's run to the data gradient: less time for S graphs of memory,
+    which are small where only projection heads are matched. Arguments as there.
     """
-    thetas, graphs = [segment.start], []
-    gradient_sum = PerModality(torch.zeros_like(segment.start.img), torch.zeros_like(segment.start.txt))
-    for step in steps:
-        graphs.append(_step_graph(data, thetas[-1], step, student, objective))
-        gradient = _detached(graphs[-1].slopes)
-        gradient_sum = _per_modality(torch.add, gradient_sum, gradient)
-        thetas.append(_per_modality(lambda value, rate, slope: value - rate * slope, thetas[-1], rates, gradient))
-    trace = InnerTrace(thetas, gradient_sum, [graph.loss.detach() for graph in graphs])
-    return _matching_gradient(data, rates, segment, trace, graphs, normaliser)
+    graphs: list[StepGraph] = []
+
+    def slopes(theta: PerModality, step: InnerStep) -> tuple[Tensor, PerModality]:
+        graphs.append(_step_graph(data, theta, step, student, objective))
+        return graphs[-1].loss.detach(), _detached(graphs[-1].slopes)
+
+    trace = _descend(rates, segment.start, steps, slopes)
+    return _truncated(data, rates, segment, trace,
+                      lambda directions: (graph.mixed_gradient(directions) for graph in graphs), normaliser)
+
+
+def unrolled_gradient(data: SyntheticData, rates: PerModality, segment: Segment, steps: Sequence[InnerStep],
+                      student: Student, objective: Objective, normaliser: Normaliser) -> MatchingGradient:
+    """Return the matching losses and their exact gradient, through all inner steps (MTT).
+
+    Arguments and result as `constant_memory_gradient`, except that the rates' gradients are normalised as the data's
+    are: there is one objective here. The steps are walked back with the adjoint a = d L / d theta, from a_S at the end:
+
+        a_i = a_i+1 + H_i u,   data gradient += d <u, g_i> / d data,   rate gradient -= <a_i+1, g_i>,   u = -eta a_i+1,
+
+    with H_i the Hessian of step i's loss in theta; H_i u and the data gradient come from one pass. Besides the S + 1
+    parameter vectors nothing is kept.
+    """
+    trace = _run_student(data, rates, segment.start, steps, student, objective)
+    distances = segment.distances()
+    residuals = _per_modality(torch.sub, trace.thetas[-1], segment.target)
+    adjoint = _per_modality(lambda residual, distance: 2 * residual / distance, residuals, normaliser(distances))
+    gradients, rate_gradients = _zeros(data), _per_modality(torch.zeros_like, rates)
+    for step, theta in zip(reversed(steps), reversed(trace.thetas[:-1]), strict=True):
+        direction = _per_modality(lambda rate, value: -rate * value, rates, adjoint)
+        curvature = _curvature_along(direction, data, theta, step, student, objective)
+        _add(gradients, curvature.data)
+        rate_gradients = _per_modality(lambda total, value, slope: total - value @ slope, rate_gradients, adjoint,
+                                       curvature.slopes)
+        adjoint = _per_modality(torch.add, adjoint, curvature.theta)
+    return MatchingGradient(_matching_losses(residuals, distances), gradients, rate_gradients, trace)
 
 
 class StepGraph(NamedTuple):
@@ -200,26 +237,69 @@ class StepGraph(NamedTuple):
 
 def _step_graph(data: SyntheticData, theta: PerModality, step: InnerStep, student: Student,
                 objective: Objective) -> StepGraph:
-    leaves = data.as_leaves()
-    parameters = PerModality(*(value.detach().requires_grad_() for value in theta))
+    leaves, parameters = data.as_leaves(), _as_leaves(theta)
     loss = inner_loss(student, parameters, leaves.rows(step.indices), step.blend, objective)
     return StepGraph(leaves, loss, PerModality(*torch.autograd.grad(loss, parameters, create_graph=True)))
 
 
-def _matching_gradient(data: SyntheticData, rates: PerModality, segment: Segment, trace: InnerTrace,
-                       graphs: Iterable[StepGraph], normaliser: Normaliser) -> MatchingGradient:
-    """Put the student's course and the graphs of its steps together."""
+def _data_gradient_along(direction: PerModality, data: SyntheticData, theta: PerModality, step: InnerStep,
+                         student: Student, objective: Objective) -> dict[str, Tensor]:
+    """Return what `StepGraph.mixed_gradient` does, as the derivative of the data gradient along the direction."""
+    with forward_ad.dual_level():
+        leaves, parameters = data.as_leaves(), _per_modality(forward_ad.make_dual, theta, direction)
+        loss = inner_loss(student, parameters, leaves.rows(step.indices), step.blend, objective)
+        tensors = leaves.tensors()
+        slopes = torch.autograd.grad(loss, list(tensors.values()))
+        return {name: _tangent(slope) for name, slope in zip(tensors, slopes, strict=True)}
+
+
+class Curvature(NamedTuple):
+    """One inner step's gradient, and how it changes along a direction of the parameters."""
+
+    slopes: PerModality
+    """d loss / d theta, (P,) each."""
+    data: dict[str, Tensor]
+    """Data gradient of <direction, slopes>."""
+    theta: PerModality
+    """Hessian times direction, (P,) each."""
+
+
+def _curvature_along(direction: PerModality, data: SyntheticData, theta: PerModality, step: InnerStep,
+                     student: Student, objective: Objective) -> Curvature:
+    with forward_ad.dual_level():
+        leaves = data.as_leaves()
+        parameters = _per_modality(forward_ad.make_dual, _as_leaves(theta), direction)
+        loss = inner_loss(student, parameters, leaves.rows(step.indices), step.blend, objective)
+        tensors = leaves.tensors()
+        img, txt, *slopes = torch.autograd.grad(loss, [*parameters, *tensors.values()])
+        slopes_of_theta = PerModality(*(forward_ad.unpack_dual(slope).primal for slope in (img, txt)))
+        along = {name: _tangent(slope) for name, slope in zip(tensors, slopes, strict=True)}
+        return Curvature(slopes_of_theta, along, PerModality(_tangent(img), _tangent(txt)))
+
+
+def _tangent(value: Tensor) -> Tensor:
+    tangent = forward_ad.unpack_dual(value).tangent
+    return torch.zeros_like(value) if tangent is None else tangent
+
+
+def _truncated(data: SyntheticData, rates: PerModality, segment: Segment, trace: InnerTrace,
+               mixed_gradients: Callable[[PerModality], Iterable[dict[str, Tensor]]],
+               normaliser: Normaliser) -> MatchingGradient:
+    """Put TESLA's gradient together.
+
+    Args:
+        mixed_gradients: from directions, (P,) each, to every step's data gradient of <direction, d loss / d theta>.
+    """
     distances = segment.distances()
     residuals = _per_modality(lambda start, target, rate, total: start - rate * total - target,
                               segment.start, segment.target, rates, trace.gradient_sum)
     directions = _per_modality(lambda rate, residual, distance: -2 * rate * residual / distance,
                                rates, residuals, normaliser(distances))
-    gradients = {name: torch.zeros_like(value) for name, value in data.tensors().items()}
-    for graph in graphs:
-        for name, gradient in graph.mixed_gradient(directions).items():
-            gradients[name] += gradient
+    gradients = _zeros(data)
+    for of_step in mixed_gradients(directions):
+        _add(gradients, of_step)
     return MatchingGradient(
-        losses=_per_modality(lambda residual, distance: residual.square().sum() / distance, residuals, distances),
+        losses=_matching_losses(residuals, distances),
         data=gradients,
         rates=_per_modality(lambda residual, total, distance: -2 * (residual @ total) / distance,
                             residuals, trace.gradient_sum, distances),
@@ -227,58 +307,50 @@ def _matching_gradient(data: SyntheticData, rates: PerModality, segment: Segment
     )
 
 
+def _matching_losses(residuals: PerModality, distances: PerModality) -> PerModality:
+    return _per_modality(lambda residual, distance: residual.square().sum() / distance, residuals, distances)
+
+
 def _run_student(data: SyntheticData, rates: PerModality, start: PerModality, steps: Sequence[InnerStep],
                  student: Student, objective: Objective) -> InnerTrace:
-    """First pass: S plain SGD steps from the expert's snapshot, nothing kept for differentiation."""
-    thetas, losses = [start], []
-    gradient_sum = PerModality(torch.zeros_like(start.img), torch.zeros_like(start.txt))
-    for step in steps:
-        theta = PerModality(*(value.detach().requires_grad_() for value in thetas[-1]))
-        loss = inner_loss(student, theta, data.rows(step.indices), step.blend, objective)
-        gradient = PerModality(*torch.autograd.grad(loss, theta))
-        gradient_sum = _per_modality(torch.add, gradient_sum, gradient)
-        thetas.append(_per_modality(lambda value, rate, slope: value - rate * slope, thetas[-1], rates, gradient))
-        losses.append(loss.detach())
-    return InnerTrace(thetas, gradient_sum, losses)
+    """S plain SGD steps from the expert's snapshot, nothing kept for differentiation."""
+
+    def slopes(theta: PerModality, step: InnerStep) -> tuple[Tensor, PerModality]:
+        parameters = _as_leaves(theta)
+        loss = inner_loss(student, parameters, data.rows(step.indices), step.blend, objective)
+        return loss.detach(), PerModality(*torch.autograd.grad(loss, parameters))
+
+    return _descend(rates, start, steps, slopes)
 
 
-def unrolled_gradient(data: SyntheticData, rates: PerModality, segment: Segment, steps: Sequence[InnerStep],
-                      student: Student, objective: Objective, normaliser: Normaliser) -> MatchingGradient:
-    """Return the matching losses and their exact gradient, through all inner steps (MTT).
+def _descend(rates: PerModality, start: PerModality, steps: Iterable[InnerStep],
+             slopes: Callable[[PerModality, InnerStep], tuple[Tensor, PerModality]]) -> InnerTrace:
+    """Plain SGD.
 
-    Arguments and result as `constant_memory_gradient`; memory grows with the number of steps.
+    Args:
+        slopes: the loss of a step at given parameters, and its gradient.
     """
-    leaves = data.as_leaves()
-    rates = PerModality(*(rate.detach().requires_grad_() for rate in rates))
-    trace = _unroll(leaves, rates, segment.start, steps, student, objective)
-    distances = segment.distances()
-    squares = _per_modality(lambda end, target: (end - target).square().sum(), trace.thetas[-1], segment.target)
-    losses = _per_modality(torch.div, squares, distances)
-    tensors = leaves.tensors()
-    normalised = sum(_per_modality(torch.div, squares, normaliser(distances)))
-    data_gradients = torch.autograd.grad(normalised, list(tensors.values()), retain_graph=True)
-    rate_gradients = torch.autograd.grad(sum(losses), rates)
-    return MatchingGradient(
-        losses=_detached(losses),
-        data=dict(zip(tensors, data_gradients, strict=True)),
-        rates=PerModality(*rate_gradients),
-        trace=InnerTrace([_detached(theta) for theta in trace.thetas], _detached(trace.gradient_sum),
-                         [loss.detach() for loss in trace.losses]),
-    )
-
-
-def _unroll(data: SyntheticData, rates: PerModality, start: PerModality, steps: Sequence[InnerStep],
-            student: Student, objective: Objective) -> InnerTrace:
-    """S plain SGD steps, all of them kept for differentiation."""
-    thetas, losses = [PerModality(*(value.detach().requires_grad_() for value in start))], []
-    gradient_sum = PerModality(torch.zeros_like(start.img), torch.zeros_like(start.txt))
+    thetas, losses = [start], []
+    gradient_sum = _per_modality(torch.zeros_like, start)
     for step in steps:
-        loss = inner_loss(student, thetas[-1], data.rows(step.indices), step.blend, objective)
-        gradient = PerModality(*torch.autograd.grad(loss, thetas[-1], create_graph=True))
+        loss, gradient = slopes(thetas[-1], step)
         gradient_sum = _per_modality(torch.add, gradient_sum, gradient)
         thetas.append(_per_modality(lambda value, rate, slope: value - rate * slope, thetas[-1], rates, gradient))
         losses.append(loss)
     return InnerTrace(thetas, gradient_sum, losses)
+
+
+def _zeros(data: SyntheticData) -> dict[str, Tensor]:
+    return {name: torch.zeros_like(value) for name, value in data.tensors().items()}
+
+
+def _add(totals: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+    for name, value in values.items():
+        totals[name] += value
+
+
+def _as_leaves(theta: PerModality) -> PerModality:
+    return PerModality(*(value.detach().requires_grad_() for value in theta))
 
 
 def _per_modality(function: Callable[..., Tensor], *values: PerModality) -> PerModality:

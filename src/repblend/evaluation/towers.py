@@ -1,0 +1,73 @@
+"""The two kinds of two-tower models that are trained, matched and evaluated (PAPER.md section 2, Architecture).
+
+- `HeadPair`: a projection head on each frozen encoder (RepBlend). Inputs are features and text embeddings.
+- `EncoderAndHead`: the image encoder and a text head whose width is that of the image features (MTT-VL, TESLA-VL,
+  LoRS). Inputs are normalised pixels and text embeddings.
+
+Shapes: B rows, P parameters of one side.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from repblend.encoders.heads import HeadSpec, apply_head, init_head
+from repblend.encoders.image import ImageEncoder
+from repblend.matching.gradient import PerModality, Student, Tower
+
+ROWS_AT_ONCE = 128
+"""Images that pass through a trained encoder at once; only scoring has more."""
+
+
+class Towers(Protocol):
+    """What a two-tower model is made of."""
+
+    @property
+    def student(self) -> Student:
+        """How flat parameters act on inputs."""
+        ...
+
+    def initial(self, image_generator: torch.Generator, text_generator: torch.Generator) -> PerModality:
+        """Draw initial parameters, (P,) each."""
+        ...
+
+
+@dataclass(frozen=True)
+class HeadPair:
+    """The sizes of both projection heads."""
+
+    img: HeadSpec
+    txt: HeadSpec
+
+    @property
+    def student(self) -> Student:
+        return Student(lambda x, flat: apply_head(x, flat, self.img), lambda x, flat: apply_head(x, flat, self.txt))
+
+    def initial(self, image_generator: torch.Generator, text_generator: torch.Generator) -> PerModality:
+        return PerModality(init_head(self.img, image_generator), init_head(self.txt, text_generator))
+
+
+@dataclass(frozen=True)
+class EncoderAndHead:
+    """An image encoder that starts pre-trained, and a text head."""
+
+    encoder: ImageEncoder
+    txt: HeadSpec
+
+    @property
+    def student(self) -> Student:
+        return Student(self._image_tower, lambda x, flat: apply_head(x, flat, self.txt), one_by_one)
+
+    def _image_tower(self, images: Tensor, flat: Tensor) -> Tensor:
+        return torch.cat([self.encoder.encode_with(part, flat) for part in images.split(ROWS_AT_ONCE)])
+
+    def initial(self, image_generator: torch.Generator, text_generator: torch.Generator) -> PerModality:
+        """Return the pre-trained encoder, the same for every draw, and a drawn head."""
+        return PerModality(self.encoder.parameters(), init_head(self.txt, text_generator))
+
+
+def one_by_one(tower: Tower) -> Tower:
+    """As `torch.func.vmap`, but one after the other: convolutions with several weights at once would be slower."""
+    return lambda inputs, flats: torch.stack([tower(rows, flat) for rows, flat in zip(inputs, flats, strict=True)])

@@ -1,6 +1,7 @@
 """Variants of one distillation iteration, all on the same images, draws and expert segment."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,10 +21,12 @@ from repblend.matching.gradient import (
 )
 from repblend.matching.losses import LOSSES
 from repblend.matching.outer import Learned, LinearRates, Momenta, OuterRates, sgd
+from repblend.matching.perturbation import draw_blend
 from repblend.matching.similarity import LowRankSimilarity
 
 PAIRS, TEXT_WIDTH, HEAD_WIDTH, CHUNK = 100, 384, 256, 20
-DRAWS = Draws(seed=0, num_segments=1, inner_steps=8, batch_size=20, blend_alpha=1.0, expert_span=1, max_start=1)
+DRAWS = Draws(seed=0, num_segments=1, inner_steps=8, batch_size=20, perturb=partial(draw_blend, alpha=1.0),
+              expert_span=1, max_start=1)
 
 
 class OneSegment:
@@ -54,8 +57,8 @@ def iteration_variants(encoder: ImageEncoder, plain: Callable[[Tensor], Tensor],
                       LowRankSimilarity.identity(PAIRS, 10, 3.0, draws), rates, LinearRates)
     data = SyntheticData(learned.images.clone(), learned.texts.clone(), learned.similarity)
     optimiser = sgd(learned, OuterRates(1e-6, 1e-6, 1e-6, 1e-6), Momenta(0.5, 0.5, 0.5))
-    matcher = Matcher(encoder.encode, CHUNK, KeptGraph, heads.student, objective, separate_normalisers,
-                      kept_graphs_gradient)
+    matcher = Matcher(partial(KeptGraph, encode=encoder.encode, chunk=CHUNK), heads.student, objective,
+                      separate_normalisers, kept_graphs_gradient)
     ours = Distillation(learned, optimiser, lambda _: 1.0, 0.0, matcher, DRAWS, trajectories)
     segment, steps = DRAWS.segments(0, trajectories)[0], DRAWS.students(0, PAIRS)[0]
 

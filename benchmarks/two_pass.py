@@ -24,7 +24,7 @@ def two_pass_gradient(data: SyntheticData, rates: PerModality, segment: Segment,
     """
 
     def step_gradients(source: SyntheticData, theta: PerModality, step: InnerStep) -> tuple[Tensor, ...]:
-        blend = step.blend
+        blend = step.perturbation
         features, texts = encode(source.images[step.indices]), source.texts[step.indices]
         if blend is not None:
             features, texts = (blend.weight * x + (1 - blend.weight) * x[blend.permutation] for x in (features, texts))

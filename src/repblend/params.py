@@ -149,10 +149,14 @@ class DistillSettings(Section):
     loss: LossName
     """The student's loss; also of the students that evaluate the set."""
     temperature: PositiveReal
+    logit_scale: Literal["reciprocal", "log"]
+    """Students multiply cosines by 1 / temperature, or by ln(1 / temperature) as the released MTT-VL does."""
     normaliser: Literal["separate", "joint"]
     """Whether data gradients are divided by each modality's own expert distance or by the sum of both."""
     blend_alpha: PositiveReal
     """Parameter of the Beta distribution of blending weights; unused by methods without blending."""
+    noise_level: PositiveReal
+    """Noise on representations, in units of their root mean square; only for the method with noise for blending."""
     similarity_rank: Positive
     similarity_alpha: PositiveReal
     """Weight of the low-rank part (`lora_alpha`)."""
@@ -174,11 +178,13 @@ class DistillSettings(Section):
 
 
 class Distill(Section):
-    """Settings that all cells share, and what single cells change."""
+    """Settings that all cells share, what a method changes, and what single cells change."""
 
     common: DistillSettings
+    methods: dict[str, dict[str, Any]]
+    """Method -> fields of `DistillSettings` that differ from the common ones."""
     cells: dict[str, dict[str, Any]]
-    """Cell name (`<method>-<budget>`) -> fields of `DistillSettings` that differ from the common ones."""
+    """Cell name (`<method>-<budget>` or `<method>+<variant>-<budget>`) -> fields that differ from its method's."""
 
     @model_validator(mode="after")
     def _cells_are_right(self) -> Self:
@@ -187,14 +193,23 @@ class Distill(Section):
         return self
 
     def settings(self, cell: str) -> DistillSettings:
-        """Return the settings of one cell; a changed field replaces the common one, a changed section its keys.
+        """Return the settings of one cell; a changed field replaces the one before, a changed section its keys.
 
         Raises:
             ValueError: there is no such cell, or a field is unknown or of the wrong type or range.
         """
         if cell not in self.cells:
             raise ValueError(f"distill.cells has no '{cell}'; add it (an empty mapping takes the common settings)")
-        return DistillSettings.model_validate(_merged(self.common.model_dump(), self.cells[cell]))
+        method = base_method(cell.rpartition("-")[0])
+        if method not in self.methods:
+            raise ValueError(f"distill.methods has no '{method}'; add it (an empty mapping takes the common settings)")
+        changed = _merged(self.common.model_dump(), self.methods[method])
+        return DistillSettings.model_validate(_merged(changed, self.cells[cell]))
+
+
+def base_method(method: str) -> str:
+    """Return the method of `<method>+<variant>`, or the method itself."""
+    return method.partition("+")[0]
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -203,7 +218,27 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 class Grid(Section):
-    """The cells that the pipeline runs: every method at every budget."""
+    """The cells that the whole pipeline runs: every method at every budget, and variants at one."""
+
+    budgets: list[Positive]
+    coresets: list[str]
+    encoder_distilled: list[str]
+    """Methods that match the whole image encoder."""
+    distilled: list[str]
+    """Methods that match both projection heads."""
+    encoder_coresets: list[str]
+    """Coresets that also train the students of `encoder_distilled`: the baselines of those."""
+    variants: dict[str, list[str]]
+    """What is varied -> variants `<method>+<variant>` of methods that match heads; `distill.cells` has their settings."""
+    variants_budget: Positive
+
+    @property
+    def all_variants(self) -> list[str]:
+        return [variant for family in self.variants.values() for variant in family]
+
+
+class Quickstart(Section):
+    """The cells of the grid that `repro run` runs unless it is told to run all."""
 
     budgets: list[Positive]
     coresets: list[str]
@@ -237,6 +272,9 @@ class Select(Section):
     lr_img: dict[str, PositiveReal]
     """Coreset method -> learning rate of its students' image head, tuned on validation."""
     lr_txt: dict[str, PositiveReal]
+    encoder_lr_img: dict[str, PositiveReal]
+    """Coreset method -> learning rate of the image encoder, for students that train it; tuned on validation."""
+    encoder_lr_txt: dict[str, PositiveReal]
 
 
 class Evaluate(Section):
@@ -251,6 +289,8 @@ class Evaluate(Section):
     distilled: StudentSchedule
     coresets: StudentSchedule
     full_data: StudentSchedule
+    encoder_students: StudentSchedule
+    """Students that train the whole image encoder."""
 
 
 class Params(Section):
@@ -262,17 +302,29 @@ class Params(Section):
     encode: Encode
     heads: Heads
     experts: Experts
+    encoder_experts: Experts
+    """Experts that train the whole image encoder and a text head."""
     grid: Grid
+    quickstart: Quickstart
     select: Select
     distill: Distill
     evaluate: Evaluate
 
     @model_validator(mode="after")
     def _coresets_have_rates(self) -> Self:
-        for name in ("lr_img", "lr_txt"):
-            missing = set(self.grid.coresets) - set(getattr(self.select, name))
-            if missing:
-                raise ValueError(f"select.{name} lacks {sorted(missing)}, which grid.coresets asks for; add a rate")
+        for asked, prefix in (("coresets", ""), ("encoder_coresets", "encoder_")):
+            for name in (f"{prefix}lr_img", f"{prefix}lr_txt"):
+                missing = set(getattr(self.grid, asked)) - set(getattr(self.select, name))
+                if missing:
+                    raise ValueError(f"select.{name} lacks {sorted(missing)}, which grid.{asked} asks for; add a rate")
+        return self
+
+    @model_validator(mode="after")
+    def _quickstart_is_part_of_the_grid(self) -> Self:
+        for name in Quickstart.model_fields:
+            extra = set(getattr(self.quickstart, name)) - set(getattr(self.grid, name))
+            if extra:
+                raise ValueError(f"quickstart.{name}: {sorted(extra)} is not in grid.{name}; add it there")
         return self
 
 

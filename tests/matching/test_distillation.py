@@ -1,6 +1,7 @@
 """The outer loop: it lowers the matching loss, resumes bit for bit, and stops before a bad update."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -12,11 +13,13 @@ from repblend.matching.encode_once import KeptGraph
 from repblend.matching.gradient import Objective, PerModality, Student, constant_memory_gradient, separate_normalisers
 from repblend.matching.losses import LOSSES
 from repblend.matching.outer import Learned, LogRates, OuterRates, adam
+from repblend.matching.perturbation import draw_blend
 from repblend.matching.similarity import LowRankSimilarity
 
 IMAGE, TEXT = HeadSpec(4, 4), HeadSpec(3, 4)
 STUDENT = Student(lambda x, flat: apply_head(x, flat, IMAGE), lambda x, flat: apply_head(x, flat, TEXT))
-DRAWS = Draws(seed=0, num_segments=2, inner_steps=3, batch_size=4, blend_alpha=1.0, expert_span=1, max_start=2)
+DRAWS = Draws(seed=0, num_segments=2, inner_steps=3, batch_size=4, perturb=partial(draw_blend, alpha=1.0),
+              expert_span=1, max_start=2)
 
 
 class ShortTrajectories:
@@ -45,8 +48,8 @@ def distillation(draws: Draws = DRAWS) -> Distillation:
     learned = Learned(torch.randn(6, 3, 2, 2, generator=generator), torch.randn(6, 3, generator=generator),
                       LowRankSimilarity.identity(6, 2, 1.0, generator),
                       PerModality(torch.tensor(0.05), torch.tensor(0.05)), LogRates)
-    matcher = Matcher(encode, 2, KeptGraph, STUDENT, Objective(LOSSES["infonce"], 0.1), separate_normalisers,
-                      constant_memory_gradient)
+    matcher = Matcher(partial(KeptGraph, encode=encode, chunk=2), STUDENT, Objective(LOSSES["infonce"], 0.1),
+                      separate_normalisers, constant_memory_gradient)
     return Distillation(learned, adam(learned, OuterRates(0.02, 0.02, 0.02, 0.02)), lambda _: 1.0, 1e-4, matcher,
                         draws, ShortTrajectories())
 

@@ -1,15 +1,16 @@
 """Batches, blends and the choice of expert segments."""
 
 from collections import Counter
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
 from repblend.matching.batches import draw_batches
-from repblend.matching.blending import Blend, blend_rows, draw_blend
 from repblend.matching.distillation import Draws
 from repblend.matching.gradient import PerModality
+from repblend.matching.perturbation import Blend, draw_blend, draw_noise
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -36,15 +37,26 @@ def test_every_pair_is_drawn_equally_often() -> None:
 
 def test_blend_follows_its_formula() -> None:
     rows = torch.arange(6.0).view(3, 2)
-    blended = blend_rows(rows, Blend(0.25, torch.tensor([2, 0, 1])))
-    torch.testing.assert_close(blended, torch.tensor([[3.0, 4.0], [0.5, 1.5], [2.5, 3.5]]))
-    assert blend_rows(rows, None) is rows
+    images, texts = Blend(0.25, torch.tensor([2, 0, 1])).apply(rows, 10 * rows)
+    expected = torch.tensor([[3.0, 4.0], [0.5, 1.5], [2.5, 3.5]])
+    torch.testing.assert_close(images, expected)
+    torch.testing.assert_close(texts, 10 * expected)
+
+
+def test_noise_has_its_level_in_units_of_the_root_mean_square() -> None:
+    draws = generator()
+    images, texts = 7 * torch.randn(50, 40, generator=draws) + 3, torch.full((50, 30), 2.0)
+    noise = draw_noise(50, draws, 0.5, 40, 30)
+    noisy_images, noisy_texts = noise.apply(images, texts)
+    assert (noisy_images - images).std().item() == pytest.approx(0.5 * (49 + 9) ** 0.5, rel=0.05)
+    assert (noisy_texts - texts).std().item() == pytest.approx(0.5 * 2, rel=0.05)
+    assert torch.equal(noise.apply(images, texts)[0], noisy_images)
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 4.0])
 def test_blending_weights_are_beta_distributed(alpha: float) -> None:
     draws = generator()
-    weights = torch.tensor([draw_blend(2, alpha, draws).weight for _ in range(20000)], dtype=torch.float64)
+    weights = torch.tensor([draw_blend(2, draws, alpha).weight for _ in range(20000)], dtype=torch.float64)
     assert weights.mean().item() == pytest.approx(0.5, abs=0.01)
     assert weights.var().item() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.03)
 
@@ -63,8 +75,8 @@ class Numbered:
 
 
 def draws(**changes: object) -> Draws:
-    return Draws(**({"seed": 1, "num_segments": 1, "inner_steps": 3, "batch_size": 4, "blend_alpha": 1.0,
-                     "expert_span": 2, "max_start": 3} | changes))
+    return Draws(**({"seed": 1, "num_segments": 1, "inner_steps": 3, "batch_size": 4,
+                     "perturb": partial(draw_blend, alpha=1.0), "expert_span": 2, "max_start": 3} | changes))
 
 
 def test_experts_take_turns_in_a_new_order_each_round() -> None:
@@ -84,14 +96,14 @@ def test_draws_of_an_iteration_depend_on_nothing_but_its_number() -> None:
     (first,), (again,) = draws().students(7, 9), draws().students(7, 9)
     draws().students(6, 9)
     for one, other in zip(first, again, strict=True):
-        assert torch.equal(one.indices, other.indices) and one.blend.weight == other.blend.weight
+        assert torch.equal(one.indices, other.indices) and one.perturbation.weight == other.perturbation.weight
     assert not torch.equal(first[0].indices, draws().students(8, 9)[0][0].indices)
 
 
 def test_switching_blending_off_leaves_the_batches_as_they_are() -> None:
-    (with_blend,), (without,) = draws().students(3, 9), draws(blend_alpha=None).students(3, 9)
+    (with_blend,), (without,) = draws().students(3, 9), draws(perturb=None).students(3, 9)
     assert all(torch.equal(a.indices, b.indices) for a, b in zip(with_blend, without, strict=True))
-    assert all(step.blend is None for step in without)
+    assert all(step.perturbation is None for step in without)
 
 
 def test_several_segments_per_iteration_are_those_of_as_many_iterations() -> None:

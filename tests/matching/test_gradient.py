@@ -6,7 +6,6 @@ from torch import Tensor
 
 from repblend.encoders.heads import HeadSpec, apply_head, init_head
 from repblend.matching.batches import draw_batches
-from repblend.matching.blending import draw_blend
 from repblend.matching.gradient import (
     GRADIENTS,
     NORMALISERS,
@@ -19,6 +18,7 @@ from repblend.matching.gradient import (
     SyntheticData,
 )
 from repblend.matching.losses import LOSSES
+from repblend.matching.perturbation import draw_blend
 from repblend.matching.similarity import FullSimilarity, LowRankSimilarity
 
 IMAGE, TEXT = HeadSpec(5, 4), HeadSpec(3, 4)
@@ -41,7 +41,7 @@ class Case:
         start, target = (PerModality(init_head(IMAGE, generator).double(), init_head(TEXT, generator).double())
                          for _ in range(2))
         self.segment = Segment(start, target)
-        self.steps = [InnerStep(rows, draw_blend(4, 1.0, generator)) for rows in draw_batches(6, 3, 4, generator)]
+        self.steps = [InnerStep(rows, draw_blend(4, generator, 1.0)) for rows in draw_batches(6, 3, 4, generator)]
         self.objective = Objective(LOSSES[loss], 0.5)
 
     def gradient(self, name: str, normaliser: str = "separate") -> MatchingGradient:

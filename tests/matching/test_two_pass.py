@@ -6,7 +6,6 @@ from torch import Tensor
 from benchmarks.two_pass import two_pass_gradient
 from repblend.encoders.heads import HeadSpec, apply_head, init_head
 from repblend.matching.batches import draw_batches
-from repblend.matching.blending import draw_blend
 from repblend.matching.encode_once import KeptGraph
 from repblend.matching.gradient import (
     InnerStep,
@@ -19,6 +18,7 @@ from repblend.matching.gradient import (
     separate_normalisers,
 )
 from repblend.matching.losses import LOSSES
+from repblend.matching.perturbation import draw_blend
 from repblend.matching.similarity import LowRankSimilarity
 
 IMAGE, TEXT = HeadSpec(5, 4), HeadSpec(3, 4)
@@ -38,7 +38,7 @@ def test_encoding_once_gives_the_pixel_gradient_of_the_two_pass_procedure() -> N
     segment = Segment(*(PerModality(init_head(IMAGE, draws).double(), init_head(TEXT, draws).double())
                         for _ in range(2)))
     rates = PerModality(torch.tensor(0.05, dtype=torch.float64), torch.tensor(0.03, dtype=torch.float64))
-    steps = [InnerStep(rows, draw_blend(4, 1.0, draws)) for rows in draw_batches(7, 5, 4, draws)]
+    steps = [InnerStep(rows, draw_blend(4, draws, 1.0)) for rows in draw_batches(7, 5, 4, draws)]
     objective = Objective(LOSSES["wbce"], 0.3)
 
     loss, expected = two_pass_gradient(SyntheticData(images, texts, similarity), rates, segment, steps, encode,

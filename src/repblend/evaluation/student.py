@@ -164,7 +164,7 @@ def embed(images: Tensor, texts: Tensor, heads: PerModality, student: Student) -
     Returns:
         (S, B, D) and (S, C, D), not normalised.
     """
-    towers = zip((student.image, student.text), (images, texts), heads, strict=True)
+    towers = zip((student.embed_images, student.text), (images, texts), heads, strict=True)
     return PerModality(*(student.stack(tower)(rows, flat) for tower, rows, flat in towers))
 
 

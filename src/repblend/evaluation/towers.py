@@ -2,7 +2,7 @@
 
 - `HeadPair`: a projection head on each frozen encoder (RepBlend). Inputs are features and text embeddings.
 - `EncoderAndHead`: the image encoder and a text head whose width is that of the image features (MTT-VL, TESLA-VL,
-  LoRS). Inputs are normalised pixels and text embeddings.
+  LoRS). There is no image head, as published. Inputs are normalised pixels and text embeddings.
 
 Shapes: B rows, P parameters of one side.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from repblend.encoders.heads import HeadSpec, apply_head, init_head
 from repblend.encoders.image import ImageEncoder
-from repblend.matching.gradient import PerModality, Student, Tower
+from repblend.matching.gradient import PerModality, Student, Tower, as_it_is
 
 ROWS_AT_ONCE = 128
 """Images that pass through a trained encoder at once; only scoring has more."""
@@ -58,9 +58,9 @@ class EncoderAndHead:
 
     @property
     def student(self) -> Student:
-        return Student(self._image_tower, lambda x, flat: apply_head(x, flat, self.txt), one_by_one)
+        return Student(as_it_is, lambda x, flat: apply_head(x, flat, self.txt), self._represent, one_by_one)
 
-    def _image_tower(self, images: Tensor, flat: Tensor) -> Tensor:
+    def _represent(self, images: Tensor, flat: Tensor) -> Tensor:
         return torch.cat([self.encoder.encode_with(part, flat) for part in images.split(ROWS_AT_ONCE)])
 
     def initial(self, image_generator: torch.Generator, text_generator: torch.Generator) -> PerModality:

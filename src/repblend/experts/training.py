@@ -75,7 +75,7 @@ def train_expert(pairs: TrainingPairs, initial: PerModality, batches: Iterator[E
     optimiser = torch.optim.SGD(heads, lr=lr, momentum=momentum, weight_decay=weight_decay)
     for draw in batches:
         images, texts = pairs.batch(draw)
-        logits = cosine_logits(student.image(images, heads.img), student.text(texts, heads.txt), temperature)
+        logits = cosine_logits(student.embed_images(images, heads.img), student.text(texts, heads.txt), temperature)
         loss = infonce(logits, torch.eye(len(logits), dtype=logits.dtype))
         optimiser.zero_grad()
         loss.backward()

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from repblend.matching.batches import draw_batches
-from repblend.matching.blending import draw_blend
-from repblend.matching.encode_once import Encode, KeptGraph, Recomputed
+from repblend.matching.encode_once import EncodeOnce
 from repblend.matching.gradient import (
     InnerStep,
     MatchingGradient,
@@ -25,6 +24,7 @@ from repblend.matching.gradient import (
     SyntheticData,
 )
 from repblend.matching.outer import Learned, optimiser_tensors, restore_optimiser
+from repblend.matching.perturbation import Draw
 from repblend.streams import stream
 
 
@@ -49,8 +49,8 @@ class Draws:
     """S, steps of the student."""
     batch_size: int
     """B, pairs of an inner step."""
-    blend_alpha: float | None
-    """Parameter of the Beta distribution of blending weights; None blends nothing."""
+    perturb: Draw | None
+    """Draws what a step's representations go through; None leaves them as they are."""
     expert_span: int
     """Snapshots from a segment's start to its target (`expert_epochs`)."""
     max_start: int
@@ -69,27 +69,25 @@ class Draws:
         return Segment(trajectories.snapshot(expert, start), trajectories.snapshot(expert, start + self.expert_span))
 
     def students(self, iteration: int, num_pairs: int) -> list[list[InnerStep]]:
-        """Draw, for each segment, its student's batches and blends."""
+        """Draw, for each segment, its student's batches and perturbations."""
         first = iteration * self.num_segments
         return [self._steps(number, num_pairs) for number in range(first, first + self.num_segments)]
 
     def _steps(self, number: int, num_pairs: int) -> list[InnerStep]:
         batches = draw_batches(num_pairs, self.inner_steps, self.batch_size,
                                stream(self.seed, "distill", "batches", number))
-        if self.blend_alpha is None:
+        if self.perturb is None:
             return [InnerStep(indices, None) for indices in batches]
         generator = stream(self.seed, "distill", "blends", number)
-        return [InnerStep(indices, draw_blend(len(indices), self.blend_alpha, generator)) for indices in batches]
+        return [InnerStep(indices, self.perturb(len(indices), generator)) for indices in batches]
 
 
 @dataclass(frozen=True)
 class Matcher:
     """The fixed parts of the matching problem."""
 
-    encode: Encode
-    """The frozen image encoder."""
-    encoder_chunk: int
-    encoder_graph: type[KeptGraph] | type[Recomputed]
+    represent: Callable[[Tensor, Tensor], EncodeOnce]
+    """From images (N, 3, H, W) and the rows that are drawn to what students see of them, for one iteration."""
     student: Student
     objective: Objective
     normaliser: Normaliser
@@ -143,11 +141,11 @@ class Distillation:
         learned, matcher, draws = self.learned, self._matcher, self._draws
         # 1. The stretches of expert trajectories to match.
         segments = draws.segments(iteration, self._trajectories)
-        # 2. Batches and blends of each student's steps.
+        # 2. Batches and perturbations of each student's steps.
         students = draws.students(iteration, len(learned.images))
         # 3. Features of the distinct images drawn, once for all students and all their steps.
         drawn = torch.cat([step.indices for steps in students for step in steps]).unique()
-        once = matcher.encoder_graph(learned.images, drawn, matcher.encode, matcher.encoder_chunk)
+        once = matcher.represent(learned.images, drawn)
         data = SyntheticData(once.features(), learned.texts, learned.similarity)
         # 4. The students' steps, the matching loss and its gradient with respect to features.
         rates = learned.rates

@@ -8,12 +8,38 @@ Shapes: N images of the set, U distinct drawn, D features.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 Encode = Callable[[Tensor], Tensor]
 """Images (B, 3, H, W) -> features (B, D), differentiable once."""
+
+
+class EncodeOnce(Protocol):
+    """The images of one iteration, as students see them."""
+
+    def features(self) -> Tensor:
+        """Return what students see, a row per image of the set."""
+        ...
+
+    def pull_back(self, feature_gradient: Tensor) -> Tensor:
+        """Carry a gradient of it back to the pixels, (N, 3, H, W)."""
+        ...
+
+
+class Pixels:
+    """Images as they are: the students' own encoder looks at them, so nothing can be encoded once."""
+
+    def __init__(self, images: Tensor, drawn: Tensor) -> None:
+        self._images = images
+
+    def features(self) -> Tensor:
+        return self._images
+
+    def pull_back(self, feature_gradient: Tensor) -> Tensor:
+        return feature_gradient
 
 
 class KeptGraph:

@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from repblend.matching.blending import Blend, blend_rows
 from repblend.matching.losses import Loss, cosine_logits
+from repblend.matching.perturbation import Perturbation
 from repblend.matching.similarity import Similarity
 
 Tower = Callable[[Tensor, Tensor], Tensor]
@@ -42,13 +42,26 @@ class PerModality(NamedTuple):
     txt: Tensor
 
 
+def as_it_is(inputs: Tensor, flat: Tensor) -> Tensor:
+    """A tower that does nothing."""
+    return inputs
+
+
 class Student(NamedTuple):
     """The matched two-tower model: what a flat parameter vector means on each side."""
 
     image: Tower
+    """From image representations to embeddings."""
     text: Tower
+    """From text embeddings (frozen) to embeddings of the common space."""
+    represent: Tower = as_it_is
+    """From what is stored of an image to its representation: the trained encoder, or nothing where that is frozen."""
     stack: Callable[[Tower], Tower] = torch.func.vmap
     """Turns a tower into one for S parameter vectors (S, P) and S batches (S, B, ...)."""
+
+    def embed_images(self, inputs: Tensor, flat: Tensor) -> Tensor:
+        """Represent and embed images, (B, ...) -> (B, D)."""
+        return self.image(self.represent(inputs, flat), flat)
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,8 @@ class InnerStep(NamedTuple):
 
     indices: Tensor
     """(B,) pairs of the batch, distinct."""
-    blend: Blend | None
+    perturbation: Perturbation | None
+    """RB or its stand-in; None leaves representations as they are."""
 
 
 class Objective(NamedTuple):
@@ -128,12 +142,14 @@ class MatchingGradient:
     trace: InnerTrace
 
 
-def inner_loss(student: Student, theta: PerModality, batch: SyntheticData, blend: Blend | None,
+def inner_loss(student: Student, theta: PerModality, batch: SyntheticData, perturbation: Perturbation | None,
                objective: Objective) -> Tensor:
     """Return the student's loss on one batch, a scalar (parity/README.md section 1.1)."""
-    images = student.image(blend_rows(batch.images, blend), theta.img)
-    texts = student.text(blend_rows(batch.texts, blend), theta.txt)
-    return objective.loss(cosine_logits(images, texts, objective.temperature), batch.similarity.matrix())
+    images, texts = student.represent(batch.images, theta.img), batch.texts
+    if perturbation is not None:
+        images, texts = perturbation.apply(images, texts)
+    logits = cosine_logits(student.image(images, theta.img), student.text(texts, theta.txt), objective.temperature)
+    return objective.loss(logits, batch.similarity.matrix())
 
 
 def separate_normalisers(distances: PerModality) -> PerModality:
@@ -238,7 +254,7 @@ class StepGraph(NamedTuple):
 def _step_graph(data: SyntheticData, theta: PerModality, step: InnerStep, student: Student,
                 objective: Objective) -> StepGraph:
     leaves, parameters = data.as_leaves(), _as_leaves(theta)
-    loss = inner_loss(student, parameters, leaves.rows(step.indices), step.blend, objective)
+    loss = inner_loss(student, parameters, leaves.rows(step.indices), step.perturbation, objective)
     return StepGraph(leaves, loss, PerModality(*torch.autograd.grad(loss, parameters, create_graph=True)))
 
 
@@ -247,7 +263,7 @@ def _data_gradient_along(direction: PerModality, data: SyntheticData, theta: Per
     """Return what `StepGraph.mixed_gradient` does, as the derivative of the data gradient along the direction."""
     with forward_ad.dual_level():
         leaves, parameters = data.as_leaves(), _per_modality(forward_ad.make_dual, theta, direction)
-        loss = inner_loss(student, parameters, leaves.rows(step.indices), step.blend, objective)
+        loss = inner_loss(student, parameters, leaves.rows(step.indices), step.perturbation, objective)
         tensors = leaves.tensors()
         slopes = torch.autograd.grad(loss, list(tensors.values()))
         return {name: _tangent(slope) for name, slope in zip(tensors, slopes, strict=True)}
@@ -269,7 +285,7 @@ def _curvature_along(direction: PerModality, data: SyntheticData, theta: PerModa
     with forward_ad.dual_level():
         leaves = data.as_leaves()
         parameters = _per_modality(forward_ad.make_dual, _as_leaves(theta), direction)
-        loss = inner_loss(student, parameters, leaves.rows(step.indices), step.blend, objective)
+        loss = inner_loss(student, parameters, leaves.rows(step.indices), step.perturbation, objective)
         tensors = leaves.tensors()
         img, txt, *slopes = torch.autograd.grad(loss, [*parameters, *tensors.values()])
         slopes_of_theta = PerModality(*(forward_ad.unpack_dual(slope).primal for slope in (img, txt)))
@@ -317,7 +333,7 @@ def _run_student(data: SyntheticData, rates: PerModality, start: PerModality, st
 
     def slopes(theta: PerModality, step: InnerStep) -> tuple[Tensor, PerModality]:
         parameters = _as_leaves(theta)
-        loss = inner_loss(student, parameters, data.rows(step.indices), step.blend, objective)
+        loss = inner_loss(student, parameters, data.rows(step.indices), step.perturbation, objective)
         return loss.detach(), PerModality(*torch.autograd.grad(loss, parameters))
 
     return _descend(rates, start, steps, slopes)

@@ -2,4 +2,5 @@
 
 from repblend.methods.declaration import Method
 
-METHOD = Method(name="repblend", title="RepBlend", similarity="low-rank", blending=True, gradient="kept-graphs")
+METHOD = Method(name="repblend", title="RepBlend", matched="image-head", similarity="low-rank", perturbation="blending",
+                gradient="kept-graphs")

@@ -4,4 +4,4 @@ from dataclasses import replace
 
 from repblend.methods import repblend
 
-METHOD = replace(repblend.METHOD, name="repblend-without-blending", title="RepBlend without blending", blending=False)
+METHOD = replace(repblend.METHOD, name="repblend-without-blending", title="RepBlend without RB", perturbation="none")

@@ -6,8 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from repblend.matching.blending import Blend
-from repblend.matching.encode_once import KeptGraph
+from repblend.matching.encode_once import KeptGraph, Pixels
 from repblend.matching.gradient import (
     NORMALISERS,
     InnerStep,
@@ -22,6 +21,7 @@ from repblend.matching.gradient import (
 )
 from repblend.matching.losses import LOSSES
 from repblend.matching.outer import Learned, LinearRates, Momenta, OuterRates, sgd
+from repblend.matching.perturbation import Blend
 from repblend.matching.similarity import FullSimilarity, LowRankSimilarity, Similarity
 from repblend.parity.fixture import Fixture
 from repblend.parity.toy_models import encoder_tower, frozen_encoder, head_tower
@@ -30,19 +30,6 @@ RECORDED_NAMES = {"images": "images", "texts": "texts", "lr_img": "syn_lr_img", 
                   "similarity_diagonal": "sim_diag", "similarity_left": "sim_left", "similarity_right": "sim_right",
                   "similarity_full": "sim_full"}
 """Our names of learned tensors to those of the recordings."""
-
-
-class PixelsAsFeatures:
-    """Stands in for `KeptGraph` where the image encoder is matched itself: the pixels are what the student sees."""
-
-    def __init__(self, images: Tensor, *_: object) -> None:
-        self._images = images
-
-    def features(self) -> Tensor:
-        return self._images
-
-    def pull_back(self, gradient: Tensor) -> Tensor:
-        return gradient
 
 
 def replay(fixture: Fixture) -> dict[str, Tensor]:
@@ -64,8 +51,8 @@ def _iterate(fixture: Fixture, prefix: str, learned: Learned, optimiser: torch.o
              objective: Objective, encode: Callable[[Tensor], Tensor] | None) -> dict[str, Tensor]:
     outputs = {f"{prefix}before_{RECORDED_NAMES[name]}": value.clone() for name, value in learned.tensors.items()}
     steps, segment = _steps(fixture, prefix), _segment(fixture, prefix)
-    once = (KeptGraph if encode else PixelsAsFeatures)(learned.images, torch.cat([s.indices for s in steps]).unique(),
-                                                      encode, 5)
+    drawn = torch.cat([step.indices for step in steps]).unique()
+    once = KeptGraph(learned.images, drawn, encode, 5) if encode else Pixels(learned.images, drawn)
     data = SyntheticData(once.features(), learned.texts, learned.similarity)
     normaliser = NORMALISERS["joint" if fixture.integer("cfg_merge_loss_branches") else "separate"]
     result = constant_memory_gradient(data, learned.rates, segment, steps, student, objective, normaliser)
@@ -98,7 +85,7 @@ def _named(prefix: str, result: MatchingGradient, segment: Segment, logits: Tens
 
 def _losses_again(data: SyntheticData, steps: list[InnerStep], result: MatchingGradient, student: Student,
                   objective: Objective) -> list[Tensor]:
-    return [inner_loss(student, theta, data.rows(step.indices), step.blend, objective)
+    return [inner_loss(student, theta, data.rows(step.indices), step.perturbation, objective)
             for step, theta in zip(steps, result.trace.thetas, strict=False)]
 
 
@@ -106,7 +93,7 @@ def _first_logits(data: SyntheticData, steps: list[InnerStep], segment: Segment,
                   objective: Objective) -> Tensor:
     seen = []
     spy = Objective(lambda logits, target: seen.append(logits) or logits.sum(), objective.temperature)
-    inner_loss(student, segment.start, data.rows(steps[0].indices), steps[0].blend, spy)
+    inner_loss(student, segment.start, data.rows(steps[0].indices), steps[0].perturbation, spy)
     return seen[0]
 
 

@@ -4,16 +4,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from repblend.params import Params
+from repblend.params import Params, base_method
 from repblend.store import JSON
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the grid: a method at a budget, written `<method>-<budget>`."""
+    """One cell of the grid: a method, or a variant `<method>+<variant>` of it, at a budget: `<method>-<budget>`."""
 
     method: str
     budget: int
+
+    @property
+    def base_method(self) -> str:
+        """The method without its variant."""
+        return base_method(self.method)
+
+    @property
+    def base(self) -> "Cell":
+        """The cell without its variant."""
+        return Cell(self.base_method, self.budget)
 
     @classmethod
     def parse(cls, text: str) -> "Cell":
@@ -58,6 +68,11 @@ class Paths:
     def experts(self) -> Path:
         """Expert trajectories, one file each (stage `experts`)."""
         return self.root / "experts"
+
+    @property
+    def encoder_experts(self) -> Path:
+        """Trajectories of experts that train the whole image encoder (stage `encoder-experts`)."""
+        return self.root / "encoder-experts"
 
     def set(self, cell: Cell) -> Path:
         """A coreset or distilled set (stages `select` and `distill`)."""

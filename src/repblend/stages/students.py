@@ -1,11 +1,22 @@
 """Students as `params.yaml` describes them: what `distill`, `evaluate`, `bounds` and `select` have in common."""
 
-from repblend.data.features import Features
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from torch import Tensor
+
+from repblend.data.features import Features, SplitFeatures
+from repblend.data.images import normalise, read_images
+from repblend.data.karpathy import AnnotatedImage, read_annotations
 from repblend.encoders.heads import HeadSpec
+from repblend.encoders.image import ImageEncoder, encode_in_chunks
 from repblend.evaluation.evaluate import Evaluator
 from repblend.evaluation.protocol import HeadPair, Split
+from repblend.evaluation.towers import EncoderAndHead, Towers
 from repblend.experts.training import TrainingPairs
-from repblend.params import Evaluate, StudentSchedule
+from repblend.params import Evaluate, Params, StudentSchedule
+from repblend.stages.context import Paths
 
 
 def head_pair(features: Features, width: int) -> HeadPair:
@@ -13,12 +24,50 @@ def head_pair(features: Features, width: int) -> HeadPair:
     return HeadPair(HeadSpec(features.train_images.shape[-1], width), HeadSpec(features.train_texts.shape[-1], width))
 
 
+def encoder_and_head(features: Features, encoder: ImageEncoder) -> EncoderAndHead:
+    """Return the trained image encoder with the text head that fits it."""
+    return EncoderAndHead(encoder, HeadSpec(features.train_texts.shape[-1], encoder.feature_dim))
+
+
 def training_pairs(features: Features) -> TrainingPairs:
     """Return the real training set as frozen features."""
     return TrainingPairs(features.train_images, features.train_texts, features.train_image_index)
 
 
-def make_evaluator(settings: Evaluate, schedule: StudentSchedule, splits: dict[str, Split], heads: HeadPair,
+@dataclass(frozen=True)
+class StudentModel:
+    """A kind of student, and what it needs of a set and of a split."""
+
+    towers: Towers
+    inputs: Callable[[Tensor], Tensor]
+    """From a set's images (N, 3, H, W) to what students see of them."""
+    val: Split
+    test: Split
+
+
+def head_students(params: Params, features: Features, encoder: ImageEncoder) -> StudentModel:
+    """Students that train both projection heads on frozen features (RepBlend, coresets)."""
+    encode = partial(encode_in_chunks, encoder, chunk=params.compute.encoder_chunk)
+    return StudentModel(head_pair(features, params.heads.width), encode, features.val, features.test)
+
+
+def encoder_students(params: Params, paths: Paths, features: Features, encoder: ImageEncoder) -> StudentModel:
+    """Students that train the whole image encoder and a text head on pixels (MTT-VL, TESLA-VL, LoRS)."""
+    annotations = read_annotations(paths.data, params.data.name, params.data.max_caption_words)
+
+    def with_pixels(split: SplitFeatures, images: tuple[AnnotatedImage, ...]) -> SplitFeatures:
+        return replace(split, images=pixels(paths, images, params.data.image_size, encoder))
+
+    return StudentModel(encoder_and_head(features, encoder), lambda images: images,
+                        with_pixels(features.val, annotations.val), with_pixels(features.test, annotations.test))
+
+
+def pixels(paths: Paths, images: tuple[AnnotatedImage, ...], image_size: int, encoder: ImageEncoder) -> Tensor:
+    """Read images (N, 3, H, W), normalised for the encoder."""
+    return normalise(read_images(paths.data, [image.image for image in images], image_size), encoder.mean, encoder.std)
+
+
+def make_evaluator(settings: Evaluate, schedule: StudentSchedule, splits: dict[str, Split], towers: Towers,
                    num_seeds: int, seed: int) -> Evaluator:
     """Return how sets are evaluated on the given splits."""
-    return Evaluator(splits, heads, seed, num_seeds, schedule.epochs, schedule.scored_intervals, settings.batch_size)
+    return Evaluator(splits, towers, seed, num_seeds, schedule.epochs, schedule.scored_intervals, settings.batch_size)

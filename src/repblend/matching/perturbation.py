@@ -1,0 +1,83 @@
+"""What students' representations go through in an inner step: representation blending (RB), or noise in its place.
+
+    blending: h~ = lambda h + (1 - lambda) h[pi],    w~ = lambda w + (1 - lambda) w[pi]
+    noise:    h~ = h + level rms(h) e_h,             w~ = w + level rms(w) e_w,           e standard normal
+
+Blending: PAPER.md section 2, RB; parity/README.md section 1.1. One lambda and one permutation per inner step, the same
+for both modalities; on the frozen encoders' outputs, before the heads. The target similarity is not blended, as
+published. Noise: the paper's Figure 3 compares both; its formula is unknown, this is the project's definition, with the
+root mean square over the batch as a constant.
+
+Shapes: B rows, D_img and D_txt their widths.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Perturbation(Protocol):
+    """The draws of one inner step."""
+
+    def apply(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        """Perturb image representations (B, D_img) and text embeddings (B, D_txt)."""
+        ...
+
+
+Draw = Callable[[int, torch.Generator], Perturbation]
+"""(rows of the batch, generator) -> the draws of one inner step."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """How the rows of one batch are blended."""
+
+    weight: float
+    """lambda: the share of a row that stays its own."""
+    permutation: Tensor
+    """pi, (B,): the position in the batch of the row that is blended in."""
+
+    def apply(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        return self._blend(images), self._blend(texts)
+
+    def _blend(self, rows: Tensor) -> Tensor:
+        return self.weight * rows + (1 - self.weight) * rows[self.permutation]
+
+
+def draw_blend(num_rows: int, generator: torch.Generator, alpha: float) -> Blend:
+    """Draw lambda ~ Beta(alpha, alpha) and a uniform permutation.
+
+    Args:
+        num_rows: B, rows of the batch.
+        alpha: parameter of the Beta distribution (`alpha_2` in the released code), above 0; 1 is uniform.
+    """
+    # A Beta variate is a quotient of Gamma variates; torch.distributions would draw from the global generator.
+    first, second = torch._standard_gamma(torch.full((2,), alpha, dtype=torch.float64), generator=generator).tolist()
+    return Blend(first / (first + second), torch.randperm(num_rows, generator=generator))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Gaussian noise for the rows of one batch."""
+
+    level: float
+    """Standard deviation, in units of the representations' root mean square."""
+    images: Tensor
+    """(B, D_img) standard normal."""
+    texts: Tensor
+    """(B, D_txt) standard normal."""
+
+    def apply(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        return self._add(images, self.images), self._add(texts, self.texts)
+
+    def _add(self, rows: Tensor, normal: Tensor) -> Tensor:
+        return rows + self.level * rows.detach().square().mean().sqrt() * normal
+
+
+def draw_noise(num_rows: int, generator: torch.Generator, level: float, image_width: int, text_width: int) -> Noise:
+    """Draw noise for B rows of the given widths."""
+    return Noise(level, torch.randn(num_rows, image_width, generator=generator),
+                 torch.randn(num_rows, text_width, generator=generator))

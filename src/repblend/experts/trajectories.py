@@ -1,7 +1,6 @@
 """Expert trajectories on disk: one safetensors file per expert, any snapshot readable without the rest.
 
-Keys are `snapshot-000000/img` and `snapshot-000000/txt`, flat float32 parameter vectors of the heads; snapshot 0 is the
-initial one.
+Keys are `snapshot-000000/img` and `snapshot-000000/txt`, flat float32 parameter vectors; snapshot 0 is the initial one.
 """
 
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ class TrajectoryStore:
         """
         self._files = sorted(folder.glob("expert-*.safetensors"))
         if not self._files:
-            raise ValueError(f"{folder}: expected expert-*.safetensors, found none. Run `dvc repro experts`")
+            raise ValueError(f"{folder}: expected expert-*.safetensors, found none. Run `dvc repro {folder.name}`")
         counts = {path: _metadata(path)["num_snapshots"] for path in self._files}
         self.num_snapshots = min(counts.values())
         for path, count in counts.items():
@@ -52,6 +51,10 @@ class TrajectoryStore:
         """
         with open_tensors(self._files[expert]) as file:
             return PerModality(*(file.get_tensor(_key(index, side)) for side in PerModality._fields))
+
+    def last(self, expert: int) -> PerModality:
+        """Read the last snapshot of one expert; raises as `snapshot`."""
+        return self.snapshot(expert, self.num_snapshots - 1)
 
     def metadata(self, expert: int) -> JSON:
         """Return what `write_trajectory` was told about an expert."""

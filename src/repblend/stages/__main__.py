@@ -13,7 +13,7 @@ from repblend.params import read_params
 from repblend.stages.context import Cell, Paths, StageContext
 from repblend.stages.sources import check_sources_are_the_workspaces, refuse_edits, source_hashes
 
-STAGES = ("prepare", "encode", "experts", "select", "distill", "evaluate", "bounds")
+STAGES = ("prepare", "encode", "experts", "encoder-experts", "select", "distill", "evaluate", "bounds")
 USAGE = f"usage: python -m repblend.stages {{{','.join(STAGES)}}} [METHOD-BUDGET]"
 
 
@@ -39,7 +39,7 @@ def _run(context: StageContext) -> None:
 
     with running(context):
         before = source_hashes()
-        stage = importlib.import_module(f"repblend.stages.{context.stage}")
+        stage = importlib.import_module(f"repblend.stages.{context.stage.replace('-', '_')}")
         stage.run(context)
         refuse_edits(context, stage.SECTIONS, before)
 

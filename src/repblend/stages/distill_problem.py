@@ -47,8 +47,12 @@ class Problem:
     encoder: ImageEncoder
     encoder_chunk: int
     features: Features
+    model: StudentModel
+    """What is matched: heads, or the image encoder and a text head."""
     trajectories: TrajectoryStore
-    heads: HeadPair
+    """Of experts of that kind."""
+    reference: EmbeddingModel
+    """In whose space collapse is measured, whatever is matched."""
     evaluator: Evaluator
     """Looks at the validation split only."""
     recipe: Recipe
@@ -70,13 +74,29 @@ class Problem:
         """Return the distillation at its start."""
         learned = self._initial()
         settings = self.settings
-        draws = Draws(self.seed, settings.segments, settings.inner_steps, settings.batch_size,
-                      settings.blend_alpha if self.method.blending else None, settings.expert_span, settings.max_start)
-        matcher = Matcher(self.encoder.encode, self.encoder_chunk, ENCODER_GRAPHS[settings.encoder_graph],
-                          self.heads.student, Objective(LOSSES[settings.loss], settings.temperature),
+        draws = Draws(self.seed, settings.segments, settings.inner_steps, settings.batch_size, self._perturb(),
+                      settings.expert_span, settings.max_start)
+        temperature = LOGIT_TEMPERATURES[settings.logit_scale](settings.temperature)
+        matcher = Matcher(self._represent(), self.model.towers.student, Objective(LOSSES[settings.loss], temperature),
                           NORMALISERS[settings.normaliser], GRADIENTS[self.method.gradient])
         return Distillation(learned, self._optimiser(learned), self._schedule, settings.min_rate, matcher, draws,
                             self.trajectories)
+
+    def _perturb(self) -> Draw | None:
+        match self.method.perturbation:
+            case "blending":
+                return partial(draw_blend, alpha=self.settings.blend_alpha)
+            case "noise":
+                return partial(draw_noise, level=self.settings.noise_level, image_width=self.encoder.feature_dim,
+                               text_width=self.features.train_texts.shape[-1])
+            case "none":
+                return None
+
+    def _represent(self) -> Callable[[Tensor, Tensor], EncodeOnce]:
+        if self.method.matched == "image-encoder":
+            return Pixels
+        return partial(ENCODER_GRAPHS[self.settings.encoder_graph], encode=self.encoder.encode,
+                       chunk=self.encoder_chunk)
 
     def _schedule(self, iteration: int) -> float:
         optimiser = self.settings.optimiser
@@ -114,16 +134,12 @@ class Problem:
 
     def measure(self, learned: Learned) -> dict[str, float]:
         """Return the set's mean recall on validation and its collapse measures in the reference embedding."""
-        images = encode_in_chunks(self.encoder, learned.images, self.encoder_chunk)
         recipe = replace(self.recipe, lr_img=learned.rates.img.item(), lr_txt=learned.rates.txt.item())
-        scores = self.evaluator.evaluate_set(images, learned.texts, learned.similarity.matrix(), recipe)
-        reference = self.trajectories.snapshot(0, self.trajectories.num_snapshots - 1)
-        embedded = PerModality(self.heads.student.image(images, reference.img),
-                               self.heads.student.text(learned.texts, reference.txt))
-        return {CRITERION: scores.mean_of_best("val"),
-                "intra_modal_similarity_img": collapse.intra_modal_similarity(embedded.img),
-                "intra_modal_similarity_txt": collapse.intra_modal_similarity(embedded.txt),
-                "modality_gap": collapse.modality_gap(*embedded)}
+        scores = self.evaluator.evaluate_set(self.model.inputs(learned.images), learned.texts,
+                                             learned.similarity.matrix(), recipe)
+        start = self.reference.embed(self.initial_images, self.features.train_texts[self.initial_pairs])
+        now = self.reference.embed(learned.images, learned.texts)
+        return {CRITERION: scores.mean_of_best("val")} | collapse.measure(now, start)
 
     def specimens(self, result: SyntheticSet) -> JSON:
         """Return what the report shows of single pairs, and the learned similarity."""
@@ -154,13 +170,16 @@ def pose(context: StageContext) -> Problem:
     initial = random_pairs(candidate_pairs(features.train_image_index, params.seed), method.num_pairs(cell.budget),
                            params.seed)
     names = [train[features.train_image_index[pair]].image for pair in initial]
-    heads = head_pair(features, params.heads.width)
+    make_model, experts = MATCHED[method.matched]
+    model = make_model(params, paths, features, encoder)
+    schedule = params.evaluate.encoder_students if method.matched == "image-encoder" else params.evaluate.distilled
     return Problem(
         method=method, settings=settings, seed=params.seed, encoder=encoder,
-        encoder_chunk=params.compute.encoder_chunk, features=features, trajectories=TrajectoryStore(paths.experts),
-        heads=heads, evaluator=make_evaluator(params.evaluate, params.evaluate.distilled, {"val": features.val}, heads,
+        encoder_chunk=params.compute.encoder_chunk, features=features, model=model, trajectories=TrajectoryStore(experts(paths)),
+        reference=EmbeddingModel.of(params, features, encoder, TrajectoryStore(paths.experts).last(0)),
+        evaluator=make_evaluator(params.evaluate, schedule, {"val": model.val}, model.towers,
                                  settings.validation_seeds, params.seed),
-        recipe=_recipe(params, settings),
+        recipe=_recipe(params, settings, schedule),
         initial_pairs=initial,
         initial_images=normalise(read_images(paths.data, names, params.data.image_size), encoder.mean, encoder.std),
         captions=[caption for image in train for caption in image.captions],

@@ -1,0 +1,96 @@
+"""Training of experts as stages do it: one after the other, resumable, their trajectories and a summary of each."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from repblend.evaluation.protocol import Split, score
+from repblend.evaluation.towers import Towers
+from repblend.experts.training import ExpertBatch, StepResult, TrainingPairs, draw_epoch, train_expert
+from repblend.experts.trajectories import TrajectoryStore, write_trajectory
+from repblend.matching.gradient import PerModality
+from repblend.params import Experts
+from repblend.progress import progress
+from repblend.stages.context import StageContext
+from repblend.stages.provenance import provenance
+from repblend.stages.resume import work_fingerprint
+from repblend.store import JSON, atomic_path, write_json
+from repblend.streams import stream
+
+
+@dataclass(frozen=True)
+class ExpertProblem:
+    """What experts are trained on, and how."""
+
+    purpose: str
+    """First name of the experts' random streams."""
+    settings: Experts
+    pairs: TrainingPairs
+    val: Split
+    towers: Towers
+
+
+def train_experts(context: StageContext, sections: list[str], problem: ExpertProblem, folder: Path,
+                  inputs: list[Path]) -> None:
+    """Train all experts that are not finished; write their trajectories and `metrics/<stage>.json`.
+
+    Args:
+        sections: parameter sections that decide the trajectories.
+        folder: where the trajectories go; replaced if it exists.
+        inputs: the files that the problem was read from.
+    """
+    paths, seed = context.paths, context.params.seed
+    unfinished = paths.checkpoint(context.stage, work_fingerprint(context, sections, inputs))
+    files = [unfinished / f"expert-{number:03d}.safetensors" for number in range(problem.settings.num)]
+    missing = [number for number, path in enumerate(files) if not path.is_file()]
+    for number in progress(missing, context.stage, "expert", start=len(files) - len(missing)):
+        _train_one(number, files[number], problem, seed)
+    _copy(files, folder)
+    trajectories = TrajectoryStore(folder)
+    results = [_summary(number, trajectories, problem) for number in range(len(trajectories))]
+    write_json(paths.metrics(context.stage), {
+        "experts": results, "trajectory_bytes": max(path.stat().st_size for path in files),
+        "provenance": provenance(context, sections, inputs)})
+    shutil.rmtree(unfinished)
+
+
+def _train_one(number: int, path: Path, problem: ExpertProblem, seed: int) -> None:
+    settings, towers, purpose = problem.settings, problem.towers, problem.purpose
+    initial = towers.initial(stream(seed, purpose, number, "image head"), stream(seed, purpose, number, "text head"))
+    steps = train_expert(problem.pairs, initial, _draws(number, problem, seed), towers.student, settings.lr,
+                         settings.momentum, settings.weight_decay, settings.temperature)
+    snapshots, results = [initial], []
+    for step, (result, after) in enumerate(steps, start=1):
+        results.append(result)
+        if step % settings.snapshots_every == 0:
+            snapshots.append(after)
+    write_trajectory(path, snapshots, {"expert": number, "curves": _curves(results, settings.snapshots_every)})
+
+
+def _draws(number: int, problem: ExpertProblem, seed: int) -> Iterator[ExpertBatch]:
+    pairs, settings = problem.pairs, problem.settings
+    for epoch in range(settings.epochs):
+        generator = stream(seed, problem.purpose, number, "epoch", epoch)
+        yield from draw_epoch(len(pairs.texts), len(pairs.views), settings.batch_size, generator)
+
+
+def _curves(results: list[StepResult], every: int) -> JSON:
+    """Mean loss and accuracy of the steps before each snapshot; steps after the last snapshot are left out."""
+    parts = [results[start:start + every] for start in range(0, len(results) // every * every, every)]
+    return {"loss": [sum(r.loss for r in part) / every for part in parts],
+            "accuracy": [sum(r.accuracy for r in part) / every for part in parts]}
+
+
+def _summary(number: int, trajectories: TrajectoryStore, problem: ExpertProblem) -> JSON:
+    """What the metrics say of one expert: its curves, and the validation recall of its last snapshot."""
+    last = trajectories.last(number)
+    stacked = PerModality(last.img[None], last.txt[None])
+    return trajectories.metadata(number) | {"val": score(stacked, problem.towers.student, problem.val)[0]}
+
+
+def _copy(files: list[Path], folder: Path) -> None:
+    with atomic_path(folder) as aside:
+        aside.mkdir()
+        for path in files:
+            shutil.copyfile(path, aside / path.name)

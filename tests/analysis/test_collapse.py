@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from repblend.analysis.collapse import intra_modal_similarity, modality_gap
+from repblend.analysis.collapse import concentration_ratio, effective_rank, intra_modal_similarity, modality_gap
 from repblend.analysis.specimens import evenly_spaced, nearest_captions
 
 
@@ -25,6 +25,60 @@ def test_similarity_equals_the_mean_over_all_pairs() -> None:
 def test_similarity_ignores_the_lengths_of_embeddings() -> None:
     rows = torch.randn(6, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     assert intra_modal_similarity(rows * torch.arange(1, 7)[:, None]) == pytest.approx(intra_modal_similarity(rows))
+
+
+def test_concentration_of_orthogonal_equal_and_clustered_embeddings() -> None:
+    basis = torch.eye(5, dtype=torch.float64)
+    assert concentration_ratio(basis, -0.1) == 1 and concentration_ratio(basis, 0.1) == 0
+    assert concentration_ratio(torch.ones(4, 3, dtype=torch.float64), 0.99) == 1
+    clusters = basis[[0, 0, 0, 1, 1]]
+    assert concentration_ratio(clusters, 0.5) == pytest.approx((3 * 2 + 2 * 1) / (5 * 4))
+
+
+def test_a_pair_at_the_threshold_is_not_above_it() -> None:
+    basis = torch.eye(3, dtype=torch.float64)
+    assert concentration_ratio(basis, 0.0) == 0 and concentration_ratio(basis[[0, 0]], 1.0) == 0
+
+
+@pytest.mark.parametrize("threshold", [-0.4, 0.0, 0.3])
+def test_concentration_equals_the_count_over_all_ordered_pairs(threshold: float) -> None:
+    rows = torch.randn(11, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    cosines = [sum(x * y for x, y in zip(a, b, strict=True)) / math.hypot(*a) / math.hypot(*b)
+               for a, b in itertools.permutations(rows.tolist(), 2)]
+    expected = sum(cosine > threshold for cosine in cosines) / len(cosines)
+    assert 0 < expected < 1 and concentration_ratio(rows, threshold) == expected
+
+
+def test_a_shift_of_a_hundredth_carries_most_pairs_over_the_threshold() -> None:
+    noise = torch.randn(60, 20_000, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    before, after = noise + 1.00, noise + 1.02  # all rows share one direction; then a little more of it
+    threshold = intra_modal_similarity(before)
+    assert intra_modal_similarity(after) - threshold == pytest.approx(0.01, abs=1e-3)
+    assert 0.4 < concentration_ratio(before, threshold) < 0.6 and concentration_ratio(after, threshold) > 0.9
+
+
+def test_effective_rank_of_known_configurations() -> None:
+    basis = torch.eye(7, dtype=torch.float64)
+    assert effective_rank(basis) == pytest.approx(7)
+    assert effective_rank(basis[:3] * torch.tensor([[1.0], [20.0], [0.3]])) == pytest.approx(3)
+    assert effective_rank(torch.ones(6, 4, dtype=torch.float64)) == pytest.approx(1)
+    assert effective_rank(basis[[0, 0, 0, 0, 1, 1, 1, 1]]) == pytest.approx(2)
+    assert effective_rank(torch.cat([basis, -basis])) == pytest.approx(7)
+
+
+def test_effective_rank_of_two_unequal_clusters() -> None:
+    basis = torch.eye(4, dtype=torch.float64)
+    shares = [3 / 4, 1 / 4]  # nine rows and one: singular values 3 and 1
+    expected = math.exp(-sum(share * math.log(share) for share in shares))
+    assert effective_rank(basis[[0] * 9 + [1]]) == pytest.approx(expected, rel=1e-12)
+
+
+def test_effective_rank_equals_the_entropy_of_the_gram_matrix_roots() -> None:
+    rows = torch.randn(5, 9, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    gram = torch.nn.functional.cosine_similarity(rows[:, None], rows[None], dim=-1)
+    roots = torch.linalg.eigvalsh(gram).sqrt().tolist()
+    expected = math.exp(-sum(r / sum(roots) * math.log(r / sum(roots)) for r in roots))
+    assert effective_rank(rows) == pytest.approx(expected, rel=1e-10)
 
 
 def test_gap_of_known_configurations() -> None:

@@ -21,6 +21,11 @@ def write_trajectory(path: Path, snapshots: Sequence[PerModality], metadata: JSO
     write_tensors(path, tensors, metadata | {"num_snapshots": len(snapshots)})
 
 
+def trajectory_files(folder: Path) -> list[Path]:
+    """Return the trajectories of a folder, in the order of their experts."""
+    return sorted(folder.glob("expert-*.safetensors"))
+
+
 class TrajectoryStore:
     """The trajectories of a folder, in the order of their names."""
 
@@ -30,7 +35,7 @@ class TrajectoryStore:
         Raises:
             ValueError: there are none, a file is damaged, or the experts have different numbers of snapshots.
         """
-        self._files = sorted(folder.glob("expert-*.safetensors"))
+        self._files = trajectory_files(folder)
         if not self._files:
             raise ValueError(f"{folder}: expected expert-*.safetensors, found none. Run `dvc repro {folder.name}`")
         counts = {path: _metadata(path)["num_snapshots"] for path in self._files}

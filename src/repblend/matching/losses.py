@@ -3,6 +3,7 @@
 Shapes: B pairs; logits Z (B, B) with rows images and columns texts; target similarity A (B, B), which may leave [0, 1].
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -93,3 +94,16 @@ def mse(logits: Tensor, target: Tensor) -> Tensor:
 
 LOSSES: dict[str, Loss] = {"kl": kl, "bce": bce, "wbce": wbce, "infonce": infonce, "cwcl": cwcl, "mse": mse}
 """Every loss by its name in `params.yaml`."""
+
+
+def _reciprocal(temperature: float) -> float:
+    return temperature
+
+
+def _log(temperature: float) -> float:
+    return 1 / math.log(1 / temperature)
+
+
+LOGIT_TEMPERATURES: dict[str, Callable[[float], float]] = {"reciprocal": _reciprocal, "log": _log}
+"""What cosines are divided by at a given temperature, by the logit scale's name in `params.yaml`: the temperature
+itself, or, as in the released MTT-VL, whose student lacks an exponential, 1 / ln(1 / temperature)."""

@@ -1,12 +1,15 @@
 """What stays fixed while a cell is distilled: the problem that its parameters and input files pose."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from repblend.analysis import collapse, specimens
+from repblend.analysis.reference import collapse_measures, embedded
 from repblend.coresets.candidates import candidate_pairs
 from repblend.coresets.random import random_pairs
 from repblend.data.features import Features, feature_files, read_features
@@ -17,20 +20,21 @@ from repblend.encoders.registry import load_image_encoder
 from repblend.evaluation.evaluate import Evaluator
 from repblend.evaluation.protocol import HeadPair
 from repblend.evaluation.student import Recipe, published_decay_start
-from repblend.experts.trajectories import TrajectoryStore
+from repblend.experts.trajectories import TrajectoryStore, trajectory_files
 from repblend.matching.distillation import Distillation, Draws, Matcher
-from repblend.matching.encode_once import ENCODER_GRAPHS
+from repblend.matching.encode_once import ENCODER_GRAPHS, EncodeOnce, Pixels
 from repblend.matching.gradient import GRADIENTS, NORMALISERS, Objective, PerModality
 from repblend.matching.journal import CRITERION
-from repblend.matching.losses import LOSSES
+from repblend.matching.losses import LOGIT_TEMPERATURES, LOSSES
 from repblend.matching.outer import RATE_SPACES, SCHEDULES, Learned, Momenta, OuterRates, adam, sgd, warmed_up
+from repblend.matching.perturbation import Draw, draw_blend, draw_noise
 from repblend.matching.similarity import FullSimilarity, IdentitySimilarity, LowRankSimilarity, Similarity
 from repblend.matching.synthetic_set import SyntheticSet
 from repblend.methods import find_method
 from repblend.methods.declaration import Method
 from repblend.params import DistillSettings, Params
 from repblend.stages.context import StageContext
-from repblend.stages.students import head_pair, make_evaluator
+from repblend.stages.students import StudentModel, head_pair, make_evaluator, make_student_model
 from repblend.store import JSON
 from repblend.streams import stream
 
@@ -51,8 +55,9 @@ class Problem:
     """What is matched: heads, or the image encoder and a text head."""
     trajectories: TrajectoryStore
     """Of experts of that kind."""
-    reference: EmbeddingModel
-    """In whose space collapse is measured, whatever is matched."""
+    reference_heads: HeadPair
+    reference: PerModality
+    """Heads of an expert, (P,) each: collapse is measured in their space, whatever is matched."""
     evaluator: Evaluator
     """Looks at the validation split only."""
     recipe: Recipe
@@ -137,9 +142,14 @@ class Problem:
         recipe = replace(self.recipe, lr_img=learned.rates.img.item(), lr_txt=learned.rates.txt.item())
         scores = self.evaluator.evaluate_set(self.model.inputs(learned.images), learned.texts,
                                              learned.similarity.matrix(), recipe)
-        start = self.reference.embed(self.initial_images, self.features.train_texts[self.initial_pairs])
-        now = self.reference.embed(learned.images, learned.texts)
-        return {CRITERION: scores.mean_of_best("val")} | collapse.measure(now, start)
+        real = self._embedded(self.initial_images, self.features.train_texts[self.initial_pairs])
+        return {CRITERION: scores.mean_of_best("val")} | collapse_measures(
+            self._embedded(learned.images, learned.texts), real)
+
+    def _embedded(self, images: Tensor, texts: Tensor) -> PerModality:
+        """Embeddings of pairs in the reference model, whatever is matched: frozen encoders and one expert's heads."""
+        encoded = encode_in_chunks(self.encoder, images, self.encoder_chunk)
+        return embedded(PerModality(encoded, texts), self.reference, self.reference_heads.student)
 
     def specimens(self, result: SyntheticSet) -> JSON:
         """Return what the report shows of single pairs, and the learned similarity."""
@@ -163,33 +173,34 @@ def pose(context: StageContext) -> Problem:
         ValueError: the method is unknown, the cell has no settings, or a file is missing or damaged.
     """
     params, paths, cell = context.params, context.paths, context.cell
-    method, settings = find_method(cell.method), params.distill.settings(str(cell))
+    method, settings = find_method(cell.base_method), params.distill.settings(str(cell))
     features = read_features(paths.features)
     encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
     train = read_annotations(paths.data, params.data.name, params.data.max_caption_words).train
     initial = random_pairs(candidate_pairs(features.train_image_index, params.seed), method.num_pairs(cell.budget),
                            params.seed)
     names = [train[features.train_image_index[pair]].image for pair in initial]
-    make_model, experts = MATCHED[method.matched]
-    model = make_model(params, paths, features, encoder)
-    schedule = params.evaluate.encoder_students if method.matched == "image-encoder" else params.evaluate.distilled
+    matches_encoder = method.matched == "image-encoder"
+    experts = paths.encoder_experts if matches_encoder else paths.experts
+    model = make_student_model(method.matched, params, paths, features, encoder)
     return Problem(
         method=method, settings=settings, seed=params.seed, encoder=encoder,
-        encoder_chunk=params.compute.encoder_chunk, features=features, model=model, trajectories=TrajectoryStore(experts(paths)),
-        reference=EmbeddingModel.of(params, features, encoder, TrajectoryStore(paths.experts).last(0)),
-        evaluator=make_evaluator(params.evaluate, schedule, {"val": model.val}, model.towers,
+        encoder_chunk=params.compute.encoder_chunk, features=features, model=model,
+        trajectories=TrajectoryStore(experts),
+        reference_heads=head_pair(features, params.heads.width), reference=TrajectoryStore(paths.experts).last(0),
+        evaluator=make_evaluator(params.evaluate, model.schedule, {"val": model.val}, model.towers,
                                  settings.validation_seeds, params.seed),
-        recipe=_recipe(params, settings, schedule),
+        recipe=_recipe(params, settings, model.schedule.epochs),
         initial_pairs=initial,
         initial_images=normalise(read_images(paths.data, names, params.data.image_size), encoder.mean, encoder.std),
         captions=[caption for image in train for caption in image.captions],
-        inputs=[*feature_files(paths.features), *sorted(paths.experts.glob("*.safetensors")),
-                paths.data / "manifest.json"],
+        inputs=[*feature_files(paths.features), *trajectory_files(paths.experts),
+                *(trajectory_files(experts) if matches_encoder else []), paths.data / "manifest.json"],
     )
 
 
-def _recipe(params: Params, settings: DistillSettings) -> Recipe:
+def _recipe(params: Params, settings: DistillSettings, epochs: int) -> Recipe:
     """How students train on this set; their learning rates are filled in from the set."""
     evaluate = params.evaluate
     return Recipe(settings.initial_lr_img, settings.initial_lr_txt, evaluate.momentum, evaluate.weight_decay,
-                  settings.loss, evaluate.temperature, published_decay_start(evaluate.distilled.epochs))
+                  settings.loss, evaluate.temperature, published_decay_start(epochs))

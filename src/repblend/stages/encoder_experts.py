@@ -6,6 +6,7 @@ What MTT-VL, TESLA-VL and LoRS match. The experts see the same augmented views a
 import torch
 
 from repblend.data.features import Features, feature_files, read_features
+from repblend.data.images import normalise, read_images
 from repblend.data.karpathy import read_annotations
 from repblend.data.views import make_view
 from repblend.encoders.image import ImageEncoder
@@ -14,7 +15,6 @@ from repblend.experts.training import TrainingPairs
 from repblend.stages.context import StageContext
 from repblend.stages.expert_training import ExpertProblem, train_experts
 from repblend.stages.students import encoder_students
-from repblend.data.images import normalise, read_images
 
 SECTIONS = ["compute", "data", "encode", "encoder_experts"]
 

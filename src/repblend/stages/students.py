@@ -43,12 +43,15 @@ class StudentModel:
     """From a set's images (N, 3, H, W) to what students see of them."""
     val: Split
     test: Split
+    schedule: StudentSchedule
+    """How long these students train on a distilled set."""
 
 
 def head_students(params: Params, features: Features, encoder: ImageEncoder) -> StudentModel:
     """Students that train both projection heads on frozen features (RepBlend, coresets)."""
     encode = partial(encode_in_chunks, encoder, chunk=params.compute.encoder_chunk)
-    return StudentModel(head_pair(features, params.heads.width), encode, features.val, features.test)
+    return StudentModel(head_pair(features, params.heads.width), encode, features.val, features.test,
+                        params.evaluate.distilled)
 
 
 def encoder_students(params: Params, paths: Paths, features: Features, encoder: ImageEncoder) -> StudentModel:
@@ -59,7 +62,19 @@ def encoder_students(params: Params, paths: Paths, features: Features, encoder: 
         return replace(split, images=pixels(paths, images, params.data.image_size, encoder))
 
     return StudentModel(encoder_and_head(features, encoder), lambda images: images,
-                        with_pixels(features.val, annotations.val), with_pixels(features.test, annotations.test))
+                        with_pixels(features.val, annotations.val), with_pixels(features.test, annotations.test),
+                        params.evaluate.encoder_students)
+
+
+def make_student_model(matched: str, params: Params, paths: Paths, features: Features,
+                       encoder: ImageEncoder) -> StudentModel:
+    """Return the students of methods that match this part of the image side (`Method.matched`)."""
+    match matched:
+        case "image-head":
+            return head_students(params, features, encoder)
+        case "image-encoder":
+            return encoder_students(params, paths, features, encoder)
+    raise ValueError(f"no students match {matched!r}; expected image-head or image-encoder")
 
 
 def pixels(paths: Paths, images: tuple[AnnotatedImage, ...], image_size: int, encoder: ImageEncoder) -> Tensor:

@@ -228,13 +228,20 @@ class Grid(Section):
     """Methods that match both projection heads."""
     encoder_coresets: list[str]
     """Coresets that also train the students of `encoder_distilled`: the baselines of those."""
+    compared_budgets: list[Positive]
+    """Budgets at which embeddings, other encoders and other tasks are looked at."""
     variants: dict[str, list[str]]
-    """What is varied -> variants `<method>+<variant>` of methods that match heads; `distill.cells` has their settings."""
+    """What is varied -> variants `<method>+<variant>` of methods that match heads, set up in `distill.cells`."""
+    all_variants: list[str]
+    """The variants of all families: a matrix of the pipeline needs one list."""
     variants_budget: Positive
 
-    @property
-    def all_variants(self) -> list[str]:
-        return [variant for family in self.variants.values() for variant in family]
+    @model_validator(mode="after")
+    def _every_variant_is_listed(self) -> Self:
+        of_families = [variant for family in self.variants.values() for variant in family]
+        if self.all_variants != of_families:
+            raise ValueError(f"all_variants: expected those of grid.variants in their order, {of_families}")
+        return self
 
 
 class Quickstart(Section):
@@ -268,13 +275,28 @@ class Select(Section):
     """Coresets, and what students that train on them need because the set does not bring it."""
 
     warm_up: WarmUp
+    forgetting_epochs: Annotated[int, Field(ge=2)]
+    """Passes over the training pairs in which forgetting counts what is forgotten."""
     loss: LossName
     lr_img: dict[str, PositiveReal]
     """Coreset method -> learning rate of its students' image head, tuned on validation."""
     lr_txt: dict[str, PositiveReal]
-    encoder_lr_img: dict[str, PositiveReal]
-    """Coreset method -> learning rate of the image encoder, for students that train it; tuned on validation."""
-    encoder_lr_txt: dict[str, PositiveReal]
+
+
+class Transfer(Section):
+    """Students on other encoders and other tasks (the paper's Tables 4 and 5)."""
+
+    architectures: list[str]
+    """Image encoders that did not take part in the distillation, by their names in the registry."""
+    num_icons: Positive
+    """Images of the zero-shot retrieval task."""
+
+
+class StudentRates(Section):
+    """Learning rates of students."""
+
+    lr_img: PositiveReal
+    lr_txt: PositiveReal
 
 
 class Evaluate(Section):
@@ -291,6 +313,8 @@ class Evaluate(Section):
     full_data: StudentSchedule
     encoder_students: StudentSchedule
     """Students that train the whole image encoder."""
+    encoder_coresets: StudentRates
+    """Such students on a coreset, tuned on validation; a distilled set brings rates of its own."""
 
 
 class Params(Section):
@@ -309,14 +333,14 @@ class Params(Section):
     select: Select
     distill: Distill
     evaluate: Evaluate
+    transfer: Transfer
 
     @model_validator(mode="after")
     def _coresets_have_rates(self) -> Self:
-        for asked, prefix in (("coresets", ""), ("encoder_coresets", "encoder_")):
-            for name in (f"{prefix}lr_img", f"{prefix}lr_txt"):
-                missing = set(getattr(self.grid, asked)) - set(getattr(self.select, name))
-                if missing:
-                    raise ValueError(f"select.{name} lacks {sorted(missing)}, which grid.{asked} asks for; add a rate")
+        for name in ("lr_img", "lr_txt"):
+            missing = set(self.grid.coresets) - set(getattr(self.select, name))
+            if missing:
+                raise ValueError(f"select.{name} lacks {sorted(missing)}, which grid.coresets asks for; add a rate")
         return self
 
     @model_validator(mode="after")

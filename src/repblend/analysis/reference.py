@@ -30,7 +30,8 @@ def measure_set(pairs: PerModality, real: PerModality, references: Sequence[PerM
         Measure -> `values` (one per model, in their order), `mean`, and `std`, the sample standard deviation (n - 1),
         which is None for one model. Modalities have measures of their own, their names ending in `_img` and `_txt`.
     """
-    models = [collapse_measures(embedded(pairs, heads, student), embedded(real, heads, student)) for heads in references]
+    models = [collapse_measures(embedded(pairs, heads, student), embedded(real, heads, student))
+              for heads in references]
     return {name: _summary([measures[name] for measures in models]) for name in models[0]}
 
 

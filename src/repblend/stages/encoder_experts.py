@@ -1,6 +1,8 @@
 """Stage `encoder-experts`: experts that train the whole image encoder and a text head (PAPER.md sections 2 and 5.4).
 
 What MTT-VL, TESLA-VL and LoRS match. The experts see the same augmented views as those of stage `experts`, as pixels.
+Trained on all real pairs, they are the upper bound of students of their kind as well, with an expert as a seed and a
+snapshot as an epoch.
 """
 
 import torch
@@ -11,24 +13,47 @@ from repblend.data.karpathy import read_annotations
 from repblend.data.views import make_view
 from repblend.encoders.image import ImageEncoder
 from repblend.encoders.registry import load_image_encoder
+from repblend.evaluation.protocol import Scores
 from repblend.experts.training import TrainingPairs
+from repblend.experts.trajectories import TrajectoryStore
+from repblend.matching.gradient import PerModality
 from repblend.stages.context import StageContext
 from repblend.stages.expert_training import ExpertProblem, train_experts
-from repblend.stages.students import encoder_students
+from repblend.stages.provenance import provenance
+from repblend.stages.students import StudentModel, encoder_students
+from repblend.store import write_json
 
-SECTIONS = ["compute", "data", "encode", "encoder_experts"]
+SECTIONS = ["compute", "data", "encode", "evaluate", "encoder_experts"]
 
 
 def run(context: StageContext) -> None:
-    """Train all experts; write `encoder-experts/` and `metrics/encoder-experts.json`."""
+    """Train all experts; write `encoder-experts/`, `metrics/encoder-experts.json`, and, as what they reach on the test
+    split, `metrics/evaluate/full-data+encoder-students.json`.
+    """
     params, paths = context.params, context.paths
     features = read_features(paths.features)
     encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
     model = encoder_students(params, paths, features, encoder)
     problem = ExpertProblem("encoder expert", params.encoder_experts, _pixel_pairs(context, features, encoder),
                             model.val, model.towers)
-    train_experts(context, SECTIONS, problem, paths.encoder_experts,
-                  [*sorted(feature_files(paths.features)), paths.data / "manifest.json"])
+    inputs = [*sorted(feature_files(paths.features)), paths.data / "manifest.json"]
+    train_experts(context, SECTIONS, problem, paths.encoder_experts, inputs)
+    num_pairs = len(features.train_texts)
+    write_json(paths.metrics("evaluate", "full-data+encoder-students"), _scores(context, model).to_json() | {
+        "cell": {"method": "full-data+encoder-students", "budget": num_pairs}, "num_pairs": num_pairs,
+        "stored_bytes": None, "provenance": provenance(context, SECTIONS, inputs)})
+
+
+def _scores(context: StageContext, model: StudentModel) -> Scores:
+    """Score every snapshot of every expert."""
+    trajectories = TrajectoryStore(context.paths.encoder_experts)
+    every = context.params.encoder_experts.snapshots_every
+    scores = Scores(model.towers.student, {"val": model.val, "test": model.test},
+                    [every * index for index in range(trajectories.num_snapshots)])
+    for index, step in enumerate(scores.epochs):
+        experts = [trajectories.snapshot(expert, index) for expert in range(len(trajectories))]
+        scores.record(step, PerModality(*map(torch.stack, zip(*experts, strict=True))), torch.zeros(()))
+    return scores
 
 
 def _pixel_pairs(context: StageContext, features: Features, encoder: ImageEncoder) -> TrainingPairs:

@@ -18,7 +18,7 @@ from repblend.stages.provenance import provenance
 from repblend.stages.students import StudentModel, make_evaluator, make_student_model
 from repblend.store import write_json
 
-SECTIONS = ["compute", "data", "encode", "heads", "select", "evaluate"]
+SECTIONS = ["compute", "data", "encode", "heads", "evaluate"]
 ENCODER_STUDENTS = "encoder-students"
 """Variant of a coreset's cell: students train the whole image encoder on it."""
 
@@ -66,6 +66,6 @@ def _recipe(params: Params, cell: Cell, synthetic: SyntheticSet, epochs: int) ->
     """Students learn at the set's own rates, but for those that train the encoder on a coreset."""
     rates = (synthetic.lr_img, synthetic.lr_txt)
     if _is_coreset(params, cell) and _trains_encoder(params, cell):
-        rates = (params.select.encoder_lr_img[cell.base_method], params.select.encoder_lr_txt[cell.base_method])
+        rates = (params.evaluate.encoder_coresets.lr_img, params.evaluate.encoder_coresets.lr_txt)
     return Recipe(*rates, params.evaluate.momentum, params.evaluate.weight_decay, synthetic.metadata["loss"],
                   params.evaluate.temperature, published_decay_start(epochs))

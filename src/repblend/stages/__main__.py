@@ -13,7 +13,7 @@ from repblend.params import read_params
 from repblend.stages.context import Cell, Paths, StageContext
 from repblend.stages.sources import check_sources_are_the_workspaces, refuse_edits, source_hashes
 
-STAGES = ("prepare", "encode", "experts", "select", "distill", "evaluate", "bounds")
+STAGES = ("prepare", "encode", "experts", "select", "distill", "evaluate", "transfer", "bounds")
 USAGE = f"usage: python -m repblend.stages {{{','.join(STAGES)}}} [METHOD-BUDGET]"
 
 

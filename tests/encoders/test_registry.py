@@ -177,7 +177,7 @@ def test_a_changed_image_checkpoint_is_refused_before_it_is_read(tmp_path: Path,
     changed.write_bytes(bytes(content))
     monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: str(changed)))
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a checkpoint of the wrong hash was read"))
-    expected = rf"{changed}: SHA-256 is [0-9a-f]{{64}}, expected {packaged.EFFICIENTNET_LITE0_SHA256}"
+    expected = rf"{changed}: SHA-256 is [0-9a-f]{{64}}, expected {packaged.EFFICIENTNET_LITE_SHA256[0]}"
     with pytest.raises(ValueError, match=expected):
         load_image_encoder("efficientnet_lite0", 64)
 

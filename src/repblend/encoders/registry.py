@@ -42,6 +42,10 @@ class TextEntry:
     pool: Pool
 
 
+def _efficientnet_lite(size: int) -> Callable[[int], nn.Module]:
+    return lambda image_size: packaged.efficientnet_lite(size)
+
+
 def _timm(name: str) -> Callable[[int], nn.Module]:
     return lambda image_size: _from_timm(name, image_size, num_classes=0)
 
@@ -55,7 +59,8 @@ def _transformers(name: str) -> Callable[[], tuple[nn.Module, Callable]]:
 
 
 IMAGE_ENCODERS = {
-    "efficientnet_lite0": ImageEntry(lambda image_size: packaged.efficientnet_lite0(), 1280),
+    **{f"efficientnet_lite{size}": ImageEntry(_efficientnet_lite(size), 1280)
+       for size in packaged.EFFICIENTNET_LITE_SHA256},
     "nfnet_l0": ImageEntry(_timm("nfnet_l0.ra2_in1k"), 2304),
     "nf_resnet50": ImageEntry(_timm("nf_resnet50.ra2_in1k"), 2048),
     "nf_regnet_b1": ImageEntry(_timm("nf_regnet_b1.ra2_in1k"), 960),

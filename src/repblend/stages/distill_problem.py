@@ -34,7 +34,7 @@ from repblend.methods import find_method
 from repblend.methods.declaration import Method
 from repblend.params import DistillSettings, Params
 from repblend.stages.context import StageContext
-from repblend.stages.students import StudentModel, head_pair, make_evaluator, make_student_model
+from repblend.stages.students import StudentModel, head_pair, make_evaluator, schedule_of, student_model
 from repblend.store import JSON
 from repblend.streams import stream
 
@@ -182,15 +182,15 @@ def pose(context: StageContext) -> Problem:
     names = [train[features.train_image_index[pair]].image for pair in initial]
     matches_encoder = method.matched == "image-encoder"
     experts = paths.encoder_experts if matches_encoder else paths.experts
-    model = make_student_model(method.matched, params, paths, features, encoder)
+    model, schedule = student_model(cell, encoder, params, paths, features), schedule_of(cell, params)
     return Problem(
         method=method, settings=settings, seed=params.seed, encoder=encoder,
         encoder_chunk=params.compute.encoder_chunk, features=features, model=model,
         trajectories=TrajectoryStore(experts),
         reference_heads=head_pair(features, params.heads.width), reference=TrajectoryStore(paths.experts).last(0),
-        evaluator=make_evaluator(params.evaluate, model.schedule, {"val": model.val}, model.towers,
+        evaluator=make_evaluator(params.evaluate, schedule, {"val": model.val}, model.towers,
                                  settings.validation_seeds, params.seed),
-        recipe=_recipe(params, settings, model.schedule.epochs),
+        recipe=_recipe(params, settings, schedule.epochs),
         initial_pairs=initial,
         initial_images=normalise(read_images(paths.data, names, params.data.image_size), encoder.mean, encoder.std),
         captions=[caption for image in train for caption in image.captions],

@@ -33,7 +33,7 @@ def run(context: StageContext) -> None:
     params, paths = context.params, context.paths
     features = read_features(paths.features)
     encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
-    model = encoder_students(params, paths, features, encoder)
+    model = encoder_students(encoder, params, paths, features)
     problem = ExpertProblem("encoder expert", params.encoder_experts, _pixel_pairs(context, features, encoder),
                             model.val, model.towers)
     inputs = [*sorted(feature_files(paths.features)), paths.data / "manifest.json"]

@@ -1,11 +1,13 @@
 """Stage `select`: choose a coreset of real pairs (PAPER.md section 10)."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from repblend.coresets.candidates import candidate_pairs
+from repblend.coresets.forgetting import forgetting, forgetting_counts, record_correctness
 from repblend.coresets.herding import herding
 from repblend.coresets.joint import joint_features
 from repblend.coresets.k_center import k_center
@@ -15,7 +17,7 @@ from repblend.data.images import normalise, read_images
 from repblend.data.karpathy import read_annotations
 from repblend.encoders.heads import init_head
 from repblend.encoders.registry import load_image_encoder
-from repblend.experts.training import draw_epoch, train_expert
+from repblend.experts.training import ExpertBatch, draw_epoch, train_expert
 from repblend.matching.gradient import PerModality
 from repblend.matching.similarity import IdentitySimilarity
 from repblend.matching.synthetic_set import SyntheticSet
@@ -74,8 +76,15 @@ def _k_center(candidates: Tensor, budget: int, features: Features, params: Param
     return candidates[k_center(_joint(candidates, features, params), budget, first)].tolist()
 
 
+def _forgetting(candidates: Tensor, budget: int, features: Features, params: Params) -> list[int]:
+    counts = _times_forgotten(features, params.select.warm_up, params.select.forgetting_epochs,
+                              params.heads.width, params.seed)
+    order = torch.randperm(len(candidates), generator=stream(params.seed, "coreset", "forgetting", "order"))
+    return candidates[forgetting(counts[candidates], order, budget)].tolist()
+
+
 CORESETS: dict[str, Callable[[Tensor, int, Features, Params], list[int]]] = {
-    "random": _random, "herding": _herding, "k-center": _k_center}
+    "random": _random, "herding": _herding, "k-center": _k_center, "forgetting": _forgetting}
 """Every coreset method by its name in `params.yaml`."""
 
 
@@ -88,11 +97,31 @@ def _joint(candidates: Tensor, features: Features, params: Params) -> Tensor:
 
 
 def _warm_up(features: Features, settings: WarmUp, width: int, seed: int) -> PerModality:
+    epochs = _warm_up_epochs(features, settings, settings.epochs, seed)
+    return list(_warm_up_heads(features, settings, epochs, width, seed))[-1]
+
+
+def _times_forgotten(features: Features, settings: WarmUp, num_epochs: int, width: int, seed: int) -> Tensor:
+    """How often each caption row was forgotten, (M,); the training goes on where herding's warm-up ends."""
+    epochs = _warm_up_epochs(features, settings, num_epochs, seed)
+    heads = _warm_up_heads(features, settings, epochs, width, seed)
+    correct, seen = record_correctness(training_pairs(features), epochs, heads, head_pair(features, width).student)
+    return forgetting_counts(correct, seen)
+
+
+def _warm_up_epochs(features: Features, settings: WarmUp, num_epochs: int, seed: int) -> list[list[ExpertBatch]]:
+    pairs = training_pairs(features)
+    return [draw_epoch(len(pairs.texts), len(pairs.views), settings.batch_size,
+                       stream(seed, "coreset", "warm-up", "epoch", epoch)) for epoch in range(num_epochs)]
+
+
+def _warm_up_heads(features: Features, settings: WarmUp, epochs: list[list[ExpertBatch]], width: int,
+                   seed: int) -> Iterator[PerModality]:
+    """Yield the initial heads, then those after every step."""
     heads, pairs = head_pair(features, width), training_pairs(features)
     initial = PerModality(init_head(heads.img, stream(seed, "coreset", "warm-up", "image head")),
                           init_head(heads.txt, stream(seed, "coreset", "warm-up", "text head")))
-    batches = (batch for epoch in range(settings.epochs)
-               for batch in draw_epoch(len(pairs.texts), len(pairs.views), settings.batch_size,
-                                       stream(seed, "coreset", "warm-up", "epoch", epoch)))
-    steps = train_expert(pairs, initial, batches, heads.student, settings.lr, 0.0, 0.0, settings.temperature)
-    return [after for _, after in steps][-1]
+    yield initial
+    steps = train_expert(pairs, initial, itertools.chain.from_iterable(epochs), heads.student, settings.lr, 0.0, 0.0,
+                         settings.temperature)
+    yield from (after for _, after in steps)

@@ -1,4 +1,4 @@
-"""Students as `params.yaml` describes them: what `distill`, `evaluate`, `bounds` and `select` have in common."""
+"""Students as `params.yaml` describes them: what the stages that train them have in common."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,10 +13,13 @@ from repblend.encoders.heads import HeadSpec
 from repblend.encoders.image import ImageEncoder, encode_in_chunks
 from repblend.evaluation.evaluate import Evaluator
 from repblend.evaluation.protocol import HeadPair, Split
+from repblend.evaluation.student import Recipe, published_decay_start
 from repblend.evaluation.towers import EncoderAndHead, Towers
 from repblend.experts.training import TrainingPairs
+from repblend.matching.synthetic_set import SyntheticSet
+from repblend.methods import find_method
 from repblend.params import Evaluate, Params, StudentSchedule
-from repblend.stages.context import Paths
+from repblend.stages.context import Cell, Paths
 
 
 def head_pair(features: Features, width: int) -> HeadPair:
@@ -34,55 +37,91 @@ def training_pairs(features: Features) -> TrainingPairs:
     return TrainingPairs(features.train_images, features.train_texts, features.train_image_index)
 
 
+ENCODER_STUDENTS = "encoder-students"
+"""Variant of a coreset's cell: students train the whole image encoder on it."""
+
+
 @dataclass(frozen=True)
 class StudentModel:
-    """A kind of student, and what it needs of a set and of a split."""
+    """A kind of student, and what it needs of sets and splits."""
 
     towers: Towers
     inputs: Callable[[Tensor], Tensor]
-    """From a set's images (N, 3, H, W) to what students see of them."""
+    """From normalised images (N, 3, H, W) to what students see of them."""
     val: Split
     test: Split
-    schedule: StudentSchedule
-    """How long these students train on a distilled set."""
 
 
-def head_students(params: Params, features: Features, encoder: ImageEncoder) -> StudentModel:
+def head_students(encoder: ImageEncoder, heads: HeadPair, val: Split, test: Split, encoder_chunk: int) -> StudentModel:
     """Students that train both projection heads on frozen features (RepBlend, coresets)."""
-    encode = partial(encode_in_chunks, encoder, chunk=params.compute.encoder_chunk)
-    return StudentModel(head_pair(features, params.heads.width), encode, features.val, features.test,
-                        params.evaluate.distilled)
+    return StudentModel(heads, partial(encode_in_chunks, encoder, chunk=encoder_chunk), val, test)
 
 
-def encoder_students(params: Params, paths: Paths, features: Features, encoder: ImageEncoder) -> StudentModel:
+def encoder_students(encoder: ImageEncoder, params: Params, paths: Paths, features: Features) -> StudentModel:
     """Students that train the whole image encoder and a text head on pixels (MTT-VL, TESLA-VL, LoRS)."""
     annotations = read_annotations(paths.data, params.data.name, params.data.max_caption_words)
 
     def with_pixels(split: SplitFeatures, images: tuple[AnnotatedImage, ...]) -> SplitFeatures:
-        return replace(split, images=pixels(paths, images, params.data.image_size, encoder))
+        return replace(split, images=read_pixels(paths, images, params.data.image_size, encoder))
 
-    return StudentModel(encoder_and_head(features, encoder), lambda images: images,
-                        with_pixels(features.val, annotations.val), with_pixels(features.test, annotations.test),
-                        params.evaluate.encoder_students)
-
-
-def make_student_model(matched: str, params: Params, paths: Paths, features: Features,
-                       encoder: ImageEncoder) -> StudentModel:
-    """Return the students of methods that match this part of the image side (`Method.matched`)."""
-    match matched:
-        case "image-head":
-            return head_students(params, features, encoder)
-        case "image-encoder":
-            return encoder_students(params, paths, features, encoder)
-    raise ValueError(f"no students match {matched!r}; expected image-head or image-encoder")
+    return StudentModel(encoder_and_head(features, encoder), as_they_are,
+                        with_pixels(features.val, annotations.val), with_pixels(features.test, annotations.test))
 
 
-def pixels(paths: Paths, images: tuple[AnnotatedImage, ...], image_size: int, encoder: ImageEncoder) -> Tensor:
+def as_they_are(images: Tensor) -> Tensor:
+    """What students see that have an encoder of their own."""
+    return images
+
+
+def read_pixels(paths: Paths, images: tuple[AnnotatedImage, ...], image_size: int, encoder: ImageEncoder) -> Tensor:
     """Read images (N, 3, H, W), normalised for the encoder."""
     return normalise(read_images(paths.data, [image.image for image in images], image_size), encoder.mean, encoder.std)
+
+
+def is_coreset(cell: Cell, params: Params) -> bool:
+    """Whether a cell's pairs are real ones."""
+    return cell.base_method in params.grid.coresets
+
+
+def trains_encoder(cell: Cell, params: Params) -> bool:
+    """Whether a cell's students train the whole image encoder: where its method matches that, or its variant says so.
+
+    Raises:
+        ValueError: the method is unknown.
+    """
+    if is_coreset(cell, params):
+        return cell.method.endswith(f"+{ENCODER_STUDENTS}")
+    return find_method(cell.base_method).matched == "image-encoder"
+
+
+def student_model(cell: Cell, encoder: ImageEncoder, params: Params, paths: Paths, features: Features) -> StudentModel:
+    """Return the students of a cell, on the encoder that the features come from; raises as `trains_encoder`."""
+    if trains_encoder(cell, params):
+        return encoder_students(encoder, params, paths, features)
+    return head_students(encoder, head_pair(features, params.heads.width), features.val, features.test,
+                         params.compute.encoder_chunk)
 
 
 def make_evaluator(settings: Evaluate, schedule: StudentSchedule, splits: dict[str, Split], towers: Towers,
                    num_seeds: int, seed: int) -> Evaluator:
     """Return how sets are evaluated on the given splits."""
     return Evaluator(splits, towers, seed, num_seeds, schedule.epochs, schedule.scored_intervals, settings.batch_size)
+
+
+def schedule_of(cell: Cell, params: Params) -> StudentSchedule:
+    """Return how long students train on a cell's set."""
+    if trains_encoder(cell, params):
+        return params.evaluate.encoder_students
+    return params.evaluate.coresets if is_coreset(cell, params) else params.evaluate.distilled
+
+
+def recipe_of(cell: Cell, synthetic: SyntheticSet, params: Params) -> Recipe:
+    """Return how students are optimised on a cell's set: its own loss, the rest as the parameters say.
+
+    The rates are the set's own, but for students that train the encoder on a coreset: a coreset brings those of heads.
+    """
+    evaluate, rates = params.evaluate, (synthetic.lr_img, synthetic.lr_txt)
+    if is_coreset(cell, params) and trains_encoder(cell, params):
+        rates = (evaluate.encoder_coresets.lr_img, evaluate.encoder_coresets.lr_txt)
+    return Recipe(*rates, evaluate.momentum, evaluate.weight_decay, synthetic.metadata["loss"], evaluate.temperature,
+                  published_decay_start(schedule_of(cell, params).epochs))

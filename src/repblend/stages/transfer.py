@@ -1,0 +1,140 @@
+"""Stage `transfer`: one set, students on other image encoders and on tasks that it was not made for (Tables 4 and 5 of
+the paper, at the embedded scale).
+
+- *architectures*: the set's images and the validation and test images are encoded by another image encoder; students of
+  it train with the set's texts, similarity and learning rates as they are, and are scored by both protocols.
+- *zero-shot*: students of the set's own encoder, each at the epoch with the best validation recall, retrieve icons by
+  their names, and classify test images by ten words.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from repblend.data.features import Features, SplitFeatures, feature_files, read_features
+from repblend.data.icons import read_icons
+from repblend.data.images import normalise
+from repblend.data.karpathy import AnnotatedImage, Annotations, read_annotations
+from repblend.encoders.heads import HeadSpec
+from repblend.encoders.image import ImageEncoder, encode_in_chunks
+from repblend.encoders.registry import load_image_encoder, load_text_encoder
+from repblend.encoders.text import TextEncoder
+from repblend.evaluation.protocol import HeadPair, Scores, initial_heads, scored_epochs, student_batches
+from repblend.evaluation.recall import chance_recalls
+from repblend.evaluation.student import train_students
+from repblend.evaluation.zero_shot import WordScores, WordTask, word_task
+from repblend.matching.gradient import PerModality
+from repblend.matching.synthetic_set import SyntheticSet
+from repblend.params import Params
+from repblend.progress import progress
+from repblend.stages.context import Cell, StageContext
+from repblend.stages.provenance import provenance
+from repblend.stages.students import (
+    StudentModel,
+    encoder_students,
+    head_students,
+    make_evaluator,
+    read_pixels,
+    recipe_of,
+    schedule_of,
+    student_model,
+    trains_encoder,
+)
+from repblend.store import JSON, write_json
+
+SECTIONS = ["compute", "data", "encode", "heads", "evaluate", "transfer"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is tested, and on what."""
+
+    cell: Cell
+    synthetic: SyntheticSet
+    features: Features
+    annotations: Annotations
+
+
+def run(context: StageContext) -> None:
+    """Test one cell; write `metrics/transfer/<cell>.json`."""
+    params, paths, cell = context.params, context.paths, context.cell
+    subject = Subject(cell, SyntheticSet.read(paths.set(cell)), read_features(paths.features),
+                      read_annotations(paths.data, params.data.name, params.data.max_caption_words))
+    names = progress(params.transfer.architectures, f"transfer {cell}", "encoder")
+    architectures = {name: _other_encoder(context, subject, name).to_json() for name in names}
+    inputs = [*feature_files(paths.features), paths.set(cell), paths.data / "manifest.json"]
+    write_json(paths.metrics("transfer", cell), {
+        "cell": cell.to_json(), "unit": "percent", "architectures": architectures,
+        "zero_shot": _zero_shot(context, subject), "provenance": provenance(context, SECTIONS, inputs)})
+
+
+def _other_encoder(context: StageContext, subject: Subject, name: str) -> Scores:
+    """Train students on the set as another image encoder sees it, and score them on its view of both splits."""
+    params, cell, synthetic = context.params, subject.cell, subject.synthetic
+    model = _students_on(context, subject, load_image_encoder(name, params.data.image_size))
+    evaluator = make_evaluator(params.evaluate, schedule_of(cell, params), {"val": model.val, "test": model.test},
+                               model.towers, params.evaluate.num_seeds, params.seed)
+    return evaluator.evaluate_set(model.inputs(synthetic.images), synthetic.texts, synthetic.similarity.matrix(),
+                                  recipe_of(cell, synthetic, params))
+
+
+def _students_on(context: StageContext, subject: Subject, encoder: ImageEncoder) -> StudentModel:
+    """The cell's kind of students, with another image encoder; captions stay as they are."""
+    params, paths, features = context.params, context.paths, subject.features
+    if trains_encoder(subject.cell, params):
+        return encoder_students(encoder, params, paths, features)
+    heads = HeadPair(HeadSpec(encoder.feature_dim, params.heads.width),
+                     HeadSpec(features.train_texts.shape[-1], params.heads.width))
+
+    def seen(split: SplitFeatures, images: tuple[AnnotatedImage, ...]) -> SplitFeatures:
+        pixels = read_pixels(paths, images, params.data.image_size, encoder)
+        return replace(split, images=encode_in_chunks(encoder, pixels, params.compute.encoder_chunk))
+
+    return head_students(encoder, heads, seen(features.val, subject.annotations.val),
+                         seen(features.test, subject.annotations.test), params.compute.encoder_chunk)
+
+
+def _zero_shot(context: StageContext, subject: Subject) -> JSON:
+    """Train students of the set's own encoder once, and score them on both tasks."""
+    params, cell = context.params, subject.cell
+    encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
+    model = student_model(cell, encoder, params, context.paths, subject.features)
+    texts, schedule = load_text_encoder(params.encode.text_encoder), schedule_of(cell, params)
+    epochs = scored_epochs(schedule.epochs, schedule.scored_intervals)
+    icons, task = _icons(encoder, model, texts, params), word_task([each.captions for each in subject.annotations.test])
+    student = model.towers.student
+    on_icons = Scores(student, {"val": model.val, "test": icons}, epochs)
+    on_words = WordScores(student, model.test.images[task.images], texts.encode(task.words), task.labels, epochs)
+    _train(subject, model, params, on_icons, on_words)
+    protocols = on_icons.to_json()["protocols"]
+    chosen = [seed["epoch"] for seed in protocols["held-out"]["seeds"]]
+    return {"icons": {"metric": "retrieval", "num_images": len(icons.images), "protocols": protocols,
+                      "chance": chance_recalls(icons.text_to_image)},
+            "ten-words": _words_to_json(task) | {"protocols": {"held-out": on_words.held_out(chosen)}}}
+
+
+def _icons(encoder: ImageEncoder, model: StudentModel, texts: TextEncoder, params: Params) -> SplitFeatures:
+    pixels, captions = read_icons(params.transfer.num_icons, params.data.image_size, params.data.max_caption_words)
+    images = model.inputs(normalise(pixels, encoder.mean, encoder.std))
+    return SplitFeatures(images, texts.encode(captions), torch.arange(len(captions)))
+
+
+def _train(subject: Subject, model: StudentModel, params: Params, *scores: Scores | WordScores) -> None:
+    """Train the students that stage `evaluate` trains, with others looking on."""
+    cell, synthetic, settings = subject.cell, subject.synthetic, params.evaluate
+    epochs = schedule_of(cell, params).epochs
+    initial = initial_heads(params.seed, settings.num_seeds, model.towers)
+    batches = student_batches(params.seed, settings.num_seeds, len(synthetic.images), epochs, settings.batch_size)
+
+    def record(epoch: int, trained: PerModality, loss: Tensor) -> None:
+        for each in scores:
+            each.record(epoch, trained, loss)
+
+    train_students(model.inputs(synthetic.images), synthetic.texts, synthetic.similarity.matrix(), initial, batches,
+                   model.towers.student, recipe_of(cell, synthetic, params), record)
+
+
+def _words_to_json(task: WordTask) -> JSON:
+    return {"metric": "top-1 accuracy", "words": task.words, "num_images": len(task.images), "chance": task.chance,
+            "majority": task.majority}

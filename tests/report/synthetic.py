@@ -11,27 +11,35 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from repblend.params import read_params
+
 ROOT = Path(__file__).parents[2]
+GRID = read_params(ROOT / "params.yaml").grid
 RECALLS = ("ir_at_1", "ir_at_5", "ir_at_10", "tr_at_1", "tr_at_5", "tr_at_10")
-CORESETS = ("random", "herding", "k-center")
-DISTILLED = ("repblend", "repblend-without-blending")
+CORESETS = tuple(GRID.coresets)
+ENCODER_DISTILLED = tuple(getattr(GRID, "encoder_distilled", ()))
+DISTILLED = tuple(GRID.distilled)
+LEARNED = (*ENCODER_DISTILLED, *reversed(DISTILLED))
+METHODS = (*CORESETS, *LEARNED)
+BUDGETS = tuple(GRID.budgets)
 ITERATIONS, VALIDATE_EVERY, NUM_SEEDS = 160, 20, 5
 
 
-def write_workspace(root: Path, budgets: tuple[int, ...] = (50, 100)) -> Path:
+def write_workspace(root: Path, budgets: tuple[int, ...] = BUDGETS) -> Path:
     """Write a workspace with the project's parameters and notebook, and metrics of every cell at these budgets."""
     (root / "paper").mkdir(parents=True)
     shutil.copyfile(ROOT / "params.yaml", root / "params.yaml")
     shutil.copyfile(ROOT / "paper" / "report.ipynb", root / "paper" / "report.ipynb")
+    shutil.copytree(ROOT / "paper" / "published", root / "paper" / "published")
     draw = np.random.default_rng(7)
     for stage in ("prepare", "encode", "experts"):
-        write(root, stage, {"provenance": provenance(stage, None)})
+        write(root, stage, {"name": "openmoji", "provenance": provenance(stage, None)})
     for budget in budgets:
         for method in CORESETS:
             write(root, f"select/{method}-{budget}", {"provenance": provenance("select", f"{method}-{budget}")})
-        for place, method in enumerate((*CORESETS, *reversed(DISTILLED))):
+        for place, method in enumerate(METHODS):
             write(root, f"evaluate/{method}-{budget}", evaluation(draw, method, budget, 12 + 3 * place + budget / 20))
-        for method in DISTILLED:
+        for method in LEARNED:
             write(root, f"distill/{method}-{budget}", distillation(draw, method, budget))
             write(root, f"specimens/{method}-{budget}", specimens(draw, method, budget))
     write(root, "evaluate/full-data", evaluation(draw, "full-data", 1695, 44.0) | {"stored_bytes": None})
@@ -61,7 +69,7 @@ def provenance(stage: str, cell: str | None) -> dict[str, Any]:
 def evaluation(draw: np.random.Generator, method: str, budget: int, level: float) -> dict[str, Any]:
     protocols = {name: protocol(draw, split, level + bonus)
                  for name, split, bonus in (("held-out", "val", 0.0), ("faithful", "test", 0.5))}
-    learned = method in DISTILLED
+    learned = method in LEARNED
     return {"cell": {"method": method, "budget": budget}, "num_pairs": budget - learned, "unit": "percent",
             "stored_bytes": (budget - learned) * 50_688, "num_seeds": NUM_SEEDS, "scored_epochs": [0, 2, 4],
             "protocols": protocols, "provenance": provenance("evaluate", f"{method}-{budget}")}

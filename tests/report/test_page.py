@@ -15,10 +15,11 @@ from repblend.report.curves import centred_mean
 from repblend.report.page import render
 from repblend.store import sha256
 from tests.report.conftest import make_report
-from tests.report.synthetic import ROOT, read, write_workspace
+from tests.report.synthetic import BUDGETS, METHODS, ROOT, read, write_workspace
 
 FIGURES = ("mean-recall", "learning-curves", "specimens", "similarity", "collapse")
-TABLES = ("results-held-out", "results-faithful", "seeds", "storage", "origins")
+TABLES = ("results-held-out", "results-faithful", "seeds", "storage", "origins", "published-flickr30k",
+          "published-coco")
 
 
 class Page(HTMLParser):
@@ -44,6 +45,11 @@ class Page(HTMLParser):
                 self.ids.append(value or "")
             elif name == "title" and tag == "td":
                 self.pointed_at.append(value or "")
+
+
+def part_of(html: str, table: str) -> str:
+    """The HTML of one table."""
+    return html.split(f'id="table-{table}"')[1].split("</table>")[0]
 
 
 def outputs(root: Path) -> dict[str, str]:
@@ -90,8 +96,11 @@ def test_every_link_leads_somewhere_and_names_are_unique(html: str) -> None:
 
 def test_every_number_says_where_it_stands(reported: Path, html: str) -> None:
     pointed_at = Page(html).pointed_at
-    assert len(pointed_at) == 2 * 12 * 7 + 110 * 7  # results by two protocols, students
-    for where in pointed_at:
+    rows = len(BUDGETS) * len(METHODS) + 1
+    for table, numbers in (("results-held-out", rows + 1), ("results-faithful", rows + 1), ("seeds", rows * 2 * 5)):
+        assert len(Page(part_of(html, table)).pointed_at) == numbers * 7
+    ours = [where for where in pointed_at if not where.startswith("paper/published/")]
+    for where in ours:
         file, key = where.split(": ")
         value = read(reported, file.removeprefix("metrics/").removesuffix(".json"))
         for part in key.split("."):

@@ -9,7 +9,7 @@ from IPython.display import HTML
 from repblend.report import headline
 from repblend.report.markup import cards_html, definitions_html, figure_html, source_html, table_html
 from repblend.report.metrics import Metrics
-from repblend.report.tables import all_tables
+from repblend.report.tables import TABLES
 
 ROOT_VARIABLE = "REPBLEND_ROOT"
 FIGURES_VARIABLE = "REPBLEND_FIGURES"
@@ -26,7 +26,7 @@ def statements() -> HTML:
 
 def table(name: str) -> HTML:
     """Show one table."""
-    return HTML(table_html(next(found for found in all_tables(_metrics()) if found.name == name)))
+    return HTML(table_html(TABLES[name](_metrics())))
 
 
 def folded(name: str, summary: str) -> HTML:

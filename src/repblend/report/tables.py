@@ -1,9 +1,12 @@
 """The tables of the report: results by protocol, every student, what a set stores, and where each number comes from."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from repblend.report.comparison import TITLES as COMPARED
+from repblend.report.comparison import comparison_table
 from repblend.report.metrics import PROTOCOLS, RECALLS, Metrics
 from repblend.report.table import Cell, Column, Number, Row, Table
 from repblend.report.titles import RECALL_TITLES, title
@@ -118,10 +121,19 @@ def origins_table(metrics: Metrics) -> Table:
                   Column("run_record", "Run record")), tuple(rows))
 
 
+TABLES: dict[str, Callable[[Metrics], Table]] = {
+    **{f"results-{name}": partial(results_table, protocol=name) for name in PROTOCOLS},
+    "seeds": seeds_table,
+    "storage": storage_table,
+    "origins": origins_table,
+    **{f"published-{name}": partial(comparison_table, dataset=name) for name in COMPARED},
+}
+"""Every table of the report by its file name."""
+
+
 def all_tables(metrics: Metrics) -> list[Table]:
     """Return every table of the report."""
-    return [*(results_table(metrics, protocol) for protocol in PROTOCOLS), seeds_table(metrics),
-            storage_table(metrics), origins_table(metrics)]
+    return [build(metrics) for build in TABLES.values()]
 
 
 def results_text(root: Path) -> str:

@@ -101,6 +101,12 @@ class Row:
 
     cells: tuple[Cell, ...]
     file: str | None
+    whose: str = ""
+    """Said in the CSV in place of 'run' or 'not run' where a row holds nothing of ours."""
+
+    @property
+    def status(self) -> str:
+        return self.whose or ("run" if self.file else NOT_RUN)
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ class Table:
     def starts(self) -> list[bool]:
         """For each row, whether it is the first of a group."""
         firsts = [row.cells[0] for row in self.rows]
-        return [first != before for before, first in zip([None, *firsts], firsts, strict=False)]
+        return [first != before for before, first in zip([object(), *firsts], firsts, strict=False)]
 
     def numeric(self) -> list[bool]:
         """For each column, whether it holds numbers."""
@@ -133,8 +139,7 @@ class Table:
         names = [name for column in self.columns
                  for name in ((column.name, f"{column.name}_std") if column.spread else (column.name,))]
         lines = [[*(value for column, cell in zip(self.columns, row.cells, strict=True)
-                    for value in _csv_values(cell, column.spread)), "run" if row.file else NOT_RUN, row.file or ""]
-                 for row in self.rows]
+                    for value in _csv_values(cell, column.spread)), row.status, row.file or ""] for row in self.rows]
         csv.writer(buffer, lineterminator="\n").writerows([[*names, "status", "metrics_file"], *lines])
         return buffer.getvalue()
 

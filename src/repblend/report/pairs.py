@@ -66,7 +66,7 @@ def _wrapped(words: str, lines: int) -> list[str]:
 
 def similarity(metrics: Metrics, folder: Path) -> None:
     """The learned similarity of every distilled set, on one scale from 0 to 1 (the paper's Figure 2, right)."""
-    budgets, methods = metrics.grid.budgets, tuple(reversed(metrics.grid.distilled))
+    budgets, methods = metrics.grid.budgets, _with_similarity(metrics)
     rows, columns = len(budgets), max(1, len(methods))
     with canvas(rows, columns, min(3.2 * columns + 0.8, WIDTH), 3.2 * rows) as (figure, axes):
         drawn = [_draw_similarity(panel, metrics, method, budget)
@@ -75,6 +75,12 @@ def similarity(metrics: Metrics, folder: Path) -> None:
         if shown is not None:
             figure.colorbar(shown, ax=axes, label="learned similarity (no unit)", extend="both", shrink=0.7, aspect=30)
         save(figure, folder, "similarity")
+
+
+def _with_similarity(metrics: Metrics) -> tuple[str, ...]:
+    """The methods whose similarity is drawn: those that match heads, and others where a file of specimens is there."""
+    return tuple(method for method in metrics.learned if method in metrics.grid.distilled or any(
+        metrics.specimens(f"{method}-{budget}") for budget in metrics.grid.budgets))
 
 
 def _draw_similarity(panel: Axes, metrics: Metrics, method: str, budget: int) -> object | None:

@@ -97,7 +97,8 @@ def test_tables_of_an_empty_workspace_say_that_nothing_was_run(workspace: Path) 
     for path in (workspace / "metrics").rglob("*.json"):
         path.unlink()
     for table in all_tables(Metrics.of(workspace)):
-        assert {row["status"] for row in parsed(table.to_csv())} == {"not run"}
+        statuses = {row["status"] for row in parsed(table.to_csv())}
+        assert "not run" in statuses and statuses <= {"not run", "published"}
 
 
 def test_the_text_shows_both_protocols_held_out_first(workspace: Path) -> None:

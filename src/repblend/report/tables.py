@@ -5,9 +5,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from repblend.report import transfer, unpublished
+from repblend.report.ablation import ablation_table
+from repblend.report.collapse import measures_table
 from repblend.report.comparison import TITLES as COMPARED
 from repblend.report.comparison import comparison_table
+from repblend.report.efficiency import efficiency_table
 from repblend.report.metrics import PROTOCOLS, RECALLS, Metrics
+from repblend.report.sensitivity import sensitivity_table
 from repblend.report.table import Cell, Column, Number, Row, Table
 from repblend.report.titles import RECALL_TITLES, title
 from repblend.store import JSON
@@ -127,6 +132,15 @@ TABLES: dict[str, Callable[[Metrics], Table]] = {
     "storage": storage_table,
     "origins": origins_table,
     **{f"published-{name}": partial(comparison_table, dataset=name) for name in COMPARED},
+    "published-larger-encoders": unpublished.larger_encoders_table,
+    "published-cross-architecture": unpublished.cross_architecture_table,
+    "published-zero-shot": unpublished.zero_shot_table,
+    **{f"cross-architecture-{name}": partial(transfer.architectures_table, protocol=name) for name in PROTOCOLS},
+    "zero-shot": transfer.zero_shot_table,
+    "efficiency": efficiency_table,
+    "collapse-measures": measures_table,
+    "ablation": ablation_table,
+    "sensitivity": sensitivity_table,
 }
 """Every table of the report by its file name."""
 

@@ -106,7 +106,9 @@ def read(root: Path, name: str) -> Any:
 
 def provenance(stage: str, cell: str | None) -> dict[str, Any]:
     return {"stage": stage, "cell": cell, "seed": 0, "threads": 2, "device": "cpu", "requirements_sha256": "0" * 64,
-            "parameters": {"heads": {"width": 256}}, "libraries": {"torch": "2.14.1", "numpy": "2.4.6"},
+            "parameters": {"heads": {"width": 256},
+                           "encode": {"image_encoder": "an image encoder", "text_encoder": "a text encoder"}},
+            "libraries": {"torch": "2.14.1", "numpy": "2.4.6"},
             "inputs": {"features/test.safetensors": "a" * 64, "features/val.safetensors": "b" * 64},
             "command": " ".join(filter(None, ["python -m repblend.stages", stage, cell])),
             "run": f"metrics/runs/{stage}{'@' + cell if cell else ''}.json"}

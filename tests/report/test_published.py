@@ -86,6 +86,7 @@ def test_metrics_of_the_same_data_set_stand_beside_the_published_ones(workspace:
     assert (float(row["ours"]), float(row["ours_std"])) == (mean, std)
     assert math.isclose(float(row["difference_in_std"]), (mean - 41.7) / math.sqrt(std**2 + 0.9**2))
     assert row["metrics_file"] == "metrics/evaluate/repblend-100.json"
+    assert "with an image encoder and a text encoder" in comparison_table(Metrics.of(workspace), "flickr30k").caption
     random = next(row for row in rows if (row["pairs"], row["method"]) == ("100", "Random"))
     assert random["ours"] and not random["published_std"] and not random["difference_in_std"]
     assert all(row["status"] == "not run" for row in rows if row["pairs"] in ("200", "500"))

@@ -13,6 +13,7 @@ from repblend.report.bars import mean_recall
 from repblend.report.collapse import measures_table
 from repblend.report.curves import learning_curves
 from repblend.report.efficiency import efficiency_table
+from repblend.report.markup import table_html
 from repblend.report.metrics import Metrics
 from repblend.report.sensitivity import sensitivity, sensitivity_table
 from repblend.report.spheres import spheres, viewpoint
@@ -134,6 +135,8 @@ def test_efficiency_has_published_and_ours_with_a_row_of_ratios_each(wide: Path)
     assert ours["metrics_file"] == "benchmarks/efficiency.json"
     assert "| published | LoRS | *11.5 s* | *21.78 GB* | *1.63 GB* | *70 min* |" in table.to_markdown()
     assert "| ours | LoRS | 8.000 s | 2,400 MiB | 7.6 MiB | 80.0 s |" in table.to_markdown()
+    assert 'class="number derived published">6.7 ×' in table_html(table)
+    assert 'class="number derived">4.0 ×' in table_html(table)
 
 
 def test_efficiency_without_the_benchmark_has_the_published_rows_alone(workspace: Path) -> None:

@@ -53,7 +53,8 @@ def _cell(cell: Cell, row: Row, right: bool) -> str:
         return f'<td class="number published" title="{escape(origin)}">{shown}</td>'
     if row.file and row.file.startswith("metrics/") and cell == row.cells[1]:
         shown = f'<a href="#{anchor(row.file)}">{shown}</a>'
-    return f"<td{_classes(_kind(cell), right)}>{shown}</td>"
+    kind = " ".join(filter(None, [_kind(cell), row.whose if isinstance(cell, Derived) else ""]))
+    return f"<td{_classes(kind, right)}>{shown}</td>"
 
 
 def _kind(cell: Cell) -> str:

@@ -15,7 +15,7 @@ from repblend.report.schema import (
     Traced,
     check,
 )
-from repblend.report.schema_wider import Efficiency, Embedding, Prepared, Transfer
+from repblend.report.schema_wider import Efficiency, Embedding, Encoded, Prepared, Transfer
 from repblend.store import JSON, read_json
 
 __all__ = ["PROTOCOLS", "RECALLS", "Metrics"]
@@ -62,6 +62,11 @@ class Metrics:
         """Return the name of the data set that was prepared, or None if none was; raises as `evaluation`."""
         path = self.root / "metrics" / "prepare.json"
         return _checked(path, Prepared)["name"] if path.is_file() else None
+
+    def encoders(self) -> JSON | None:
+        """Return the names of the encoders whose features were used, or None if none were; raises as `evaluation`."""
+        path = self.root / "metrics" / "encode.json"
+        return _checked(path, Encoded)["provenance"]["parameters"]["encode"] if path.is_file() else None
 
     def evaluation(self, name: str) -> JSON | None:
         """Return `metrics/evaluate/<name>.json`, checked, or None if it was not run.

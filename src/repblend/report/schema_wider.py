@@ -15,6 +15,7 @@ from repblend.report.schema import (
     Percent,
     Protocol,
     Protocols,
+    Provenance,
     Record,
     Traced,
     check_close,
@@ -34,6 +35,31 @@ class Prepared(Traced):
 
     name: str
     """The data set's name, as in `params.yaml`."""
+
+
+class Encoders(Record):
+    """The names of the frozen encoders, as in `params.yaml`."""
+
+    image_encoder: str
+    text_encoder: str
+
+
+class EncodeParameters(Record):
+    """The part of the parameters of `encode` that the report shows."""
+
+    encode: Encoders
+
+
+class EncodeProvenance(Provenance):
+    """Where the features come from."""
+
+    parameters: EncodeParameters  # type: ignore[assignment]
+
+
+class Encoded(Record):
+    """`metrics/encode.json`."""
+
+    provenance: EncodeProvenance
 
 
 class Accuracy(Record):

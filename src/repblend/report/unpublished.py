@@ -38,12 +38,12 @@ def cross_architecture_table(metrics: Metrics) -> Table:
     Raises:
         ValueError: as `read_published` and `Metrics.transfer`.
     """
-    unknown = [Row(("published", "not stated", "not stated", title(method), *(Unknown() for _ in ARCHITECTURES)), None,
+    unknown = [Row(("published", title(method), "not stated", "not stated", *(Unknown() for _ in ARCHITECTURES)), None,
                    "published")
                for method in COMPARED]
     ours = [row for dataset in DATASETS for budget in BUDGETS for row in _our_rows(metrics, dataset, budget)]
-    columns = (Column("from", "From"), Column("dataset", "Data set"), Column("pairs", "Pairs"),
-               Column("method", "Method"),
+    columns = (Column("from", "From"), Column("method", "Method"), Column("dataset", "Data set"),
+               Column("pairs", "Pairs"),
                *(Column(encoder, shown, spread=True) for shown, encoder in ARCHITECTURES.items()))
     return Table("published-cross-architecture", "The paper's Table 4 (cross-architecture), distilled with NFNet and "
                  "BERT: mean of the six recalls in percent on other encoders. The paper's values are not known; those "
@@ -58,7 +58,7 @@ def _stand_ins(metrics: Metrics) -> Iterator[Row]:
         if dataset in DATASETS:
             numbers = (entries[shown].number("mean_recall") if shown in entries else Unknown()
                        for shown in ARCHITECTURES)
-            yield Row(("published by MDM", DATASETS[dataset], budget, title(method), *numbers), None, "published")
+            yield Row(("published by MDM", title(method), DATASETS[dataset], budget, *numbers), None, "published")
 
 
 def _our_rows(metrics: Metrics, dataset: str, budget: int) -> Iterator[Row]:
@@ -69,8 +69,8 @@ def _our_rows(metrics: Metrics, dataset: str, budget: int) -> Iterator[Row]:
         tried = found["architectures"] if found else {}
         numbers = [_mean_recall(encoder, tried[encoder]["protocols"]["faithful"]) if encoder in tried else None
                    for encoder in ARCHITECTURES.values()]
-        yield Row(("ours", DATASETS[dataset], budget, title(method), *numbers),
-                  metrics.file("transfer", name) if found else None)
+        yield Row(("ours", title(method), DATASETS[dataset], budget, *numbers),
+                  metrics.file("transfer", name) if any(numbers) else None)
 
 
 def _mean_recall(encoder: str, protocol: JSON) -> Number:

@@ -133,6 +133,8 @@ def test_efficiency_has_published_and_ours_with_a_row_of_ratios_each(wide: Path)
     ours = cell(rows, **{"from": "ours"}, method="LoRS / RepBlend", quantity="peak_memory")
     assert float(ours["value"]) == pytest.approx(4.0)
     assert ours["metrics_file"] == "benchmarks/efficiency.json"
+    slowest = cell(rows, **{"from": "ours"}, method="RepBlend", quantity="time_per_iteration_max")
+    assert float(slowest["value"]) == pytest.approx(2.4)
     assert "| published | LoRS | *11.5 s* | *21.78 GB* | *1.63 GB* | *70 min* |" in table.to_markdown()
     assert "| ours | LoRS | 8.000 s | 2,400 MiB | 7.6 MiB | 80.0 s |" in table.to_markdown()
     assert 'class="number derived published">6.7 ×' in table_html(table)

@@ -16,7 +16,7 @@ RATIO = "LoRS / RepBlend"
 TITLES = {"lors-double-backward": "LoRS, gradient as released"}
 MIB = 2**20
 Costs = dict[str, dict[str, Number | Published]]
-"""Method -> quantity -> what it costs."""
+"""Method -> quantity -> what it costs; of times ours also has the fastest and the slowest round."""
 
 
 def efficiency_table(metrics: Metrics) -> Table:
@@ -40,7 +40,7 @@ def _setting(content: JSON | None) -> str:
     if not content:
         return "not run"
     return (f"{content['machine']}, {content['threads']} threads, {content['budget']} pairs of {content['image_size']} "
-            "pixels a side, medians over rounds. Ratios can be compared; times and memory belong to the machine")
+            "pixels a side; times are medians over rounds, fastest and slowest are in the CSV. Ratios can be compared")
 
 
 def _published(metrics: Metrics) -> Costs:
@@ -55,9 +55,12 @@ def _ours(content: JSON | None) -> Costs:
 
 
 def _cost(key: str, cost: JSON) -> dict[str, Number | Published]:
+    times = {name: Number(cost["seconds_per_iteration"][name], None, f"{key}.seconds_per_iteration.{name}", digits=3,
+                          unit="s") for name in ("median", "min", "max")}
     return {
-        "time_per_iteration": Number(cost["seconds_per_iteration"]["median"], None,
-                                     f"{key}.seconds_per_iteration.median", digits=3, unit="s"),
+        "time_per_iteration": times["median"],
+        "time_per_iteration_min": times["min"],
+        "time_per_iteration_max": times["max"],
         "peak_memory": Number(cost["peak_memory_mib"], None, f"{key}.peak_memory_mib", digits=0, unit="MiB"),
         "trajectory_storage": Number(cost["trajectory_bytes"] / MIB, None, f"{key}.trajectory_bytes", digits=1,
                                      unit="MiB"),
@@ -104,7 +107,7 @@ def _long(caption: str, published: Costs, ours: Costs, file: str | None) -> Tabl
 def _long_rows(source: str, costs: Costs, file: str | None) -> Iterator[Row]:
     whose = "published" if source == "published" else ""
     for method in _ordered(costs):
-        for name in QUANTITIES:
+        for name in costs.get(method, QUANTITIES):
             cell = costs.get(method, {}).get(name)
             yield Row((source, _title(method), name, *_described(cell)), file if cell else None, whose)
     for name in QUANTITIES:

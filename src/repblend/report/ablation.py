@@ -5,7 +5,7 @@ from pathlib import Path
 from repblend.report.bars import draw_groups, method_legend
 from repblend.report.canvas import WIDTH, canvas, save
 from repblend.report.metrics import PROTOCOLS, Metrics
-from repblend.report.table import Column, Number, Row, Table
+from repblend.report.table import Column, Row, Table, stored_number
 
 PARTS = {"lors": (False, False), "repblend-without-matching": (True, False),
          "repblend-without-blending": (False, True), "repblend": (True, True)}
@@ -29,9 +29,8 @@ def _row(metrics: Metrics, budget: int, method: str) -> Row:
     name = f"{method}-{budget}"
     found = metrics.evaluation(name)
     parts = ("yes" if part else "no" for part in PARTS[method])
-    numbers = (Number(found["protocols"][protocol]["mean"]["mean_recall"],
-                      found["protocols"][protocol]["std"]["mean_recall"], f"protocols.{protocol}.mean.mean_recall")
-               if found else None for protocol in PROTOCOLS)
+    numbers = (stored_number(found["protocols"][protocol], "mean_recall", f"protocols.{protocol}") if found else None
+               for protocol in PROTOCOLS)
     return Row((budget, TITLES[method], *parts, *numbers), metrics.file("evaluate", name) if found else None)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from repblend.report.metrics import RECALLS, Metrics
 from repblend.report.published import FOLDER, Entry, read_published
-from repblend.report.table import Cell, Column, Derived, Number, Published, Row, Table
+from repblend.report.table import Cell, Column, Derived, Number, Published, Row, Table, stored_number
 from repblend.report.titles import RECALL_TITLES, title
 from repblend.store import JSON
 
@@ -92,10 +92,7 @@ def _lines(metrics: Metrics, dataset: str) -> Iterator[Line]:
 
 
 def _ours(found: JSON | None, recall: str) -> Number | None:
-    if not found:
-        return None
-    protocol = found["protocols"][PROTOCOL]
-    return Number(protocol["mean"][recall], protocol["std"][recall], f"protocols.{PROTOCOL}.mean.{recall}")
+    return stored_number(found["protocols"][PROTOCOL], recall, f"protocols.{PROTOCOL}") if found else None
 
 
 def _rows(line: Line) -> Iterator[Row]:

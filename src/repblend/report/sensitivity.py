@@ -8,14 +8,13 @@ from matplotlib.axes import Axes
 
 from repblend.report.canvas import QUIET, WIDTH, canvas, save, say_not_run
 from repblend.report.metrics import Metrics
-from repblend.report.table import Column, Number, Row, Table
+from repblend.report.table import Column, Row, Table, stored_number
 from repblend.report.titles import colour, marker, title
 from repblend.store import JSON
 
 ACROSS = 3
 """Panels beside each other."""
 PANEL_HEIGHT = 2.7
-KEY = "protocols.held-out.mean.mean_recall"
 
 
 @dataclass(frozen=True)
@@ -51,13 +50,9 @@ def sensitivity_table(metrics: Metrics) -> Table:
 
 def _row(metrics: Metrics, variant: Variant, setting: str) -> Row:
     found = metrics.evaluation(variant.cell)
-    return Row((variant.family, title(variant.method), setting, _number(found) if found else None),
+    number = stored_number(found["protocols"]["held-out"], "mean_recall", "protocols.held-out") if found else None
+    return Row((variant.family, title(variant.method), setting, number),
                metrics.file("evaluate", variant.cell) if found else None)
-
-
-def _number(found: JSON) -> Number:
-    protocol = found["protocols"]["held-out"]
-    return Number(protocol["mean"]["mean_recall"], protocol["std"]["mean_recall"], KEY)
 
 
 def _variants(metrics: Metrics) -> Iterator[Variant]:

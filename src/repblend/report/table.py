@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from repblend.store import write_bytes
+from repblend.store import JSON, write_bytes
 
 NOT_RUN = "not run"
 
@@ -34,6 +34,17 @@ class Number:
         shown = f"{self.mean:,.{self.digits}f}"
         spread = "" if self.std is None else f" ± {self.std:,.{self.digits}f}"
         return f"{shown}{spread} {self.unit}".rstrip()
+
+
+def stored_number(statistics: JSON, name: str, key: str) -> Number:
+    """Return a number with its deviation from the statistics that a metrics file keeps.
+
+    Args:
+        statistics: has the numbers under `mean` and their deviations under `std`.
+        name: of the number in both.
+        key: where the statistics stand in the file.
+    """
+    return Number(statistics["mean"][name], statistics["std"][name], f"{key}.mean.{name}")
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,7 @@
 """Sets on what they were not distilled for: other image encoders (the paper's Table 4), other tasks (its Table 5)."""
 
-from collections.abc import Iterator
-
 from repblend.report.metrics import RECALLS, Metrics
-from repblend.report.table import Cell, Column, Number, Row, Table
+from repblend.report.table import Cell, Column, Number, Row, Table, stored_number
 from repblend.report.titles import RECALL_TITLES, title
 from repblend.store import JSON
 
@@ -61,14 +59,9 @@ def _architecture_row(metrics: Metrics, cell: tuple[int, str], content: JSON | N
     numbers: tuple[Cell, ...] = (None,) * len(MEAN_FIRST)
     if tried:
         key = f"architectures.{encoder}.protocols.{protocol}"
-        numbers = tuple(_numbers(tried["protocols"][protocol], key, MEAN_FIRST))
+        numbers = tuple(stored_number(tried["protocols"][protocol], name, key) for name in MEAN_FIRST)
     return Row((budget, title(method), encoder, *numbers),
                metrics.file("transfer", f"{method}-{budget}") if tried else None)
-
-
-def _numbers(protocol: JSON, key: str, names: tuple[str, ...]) -> Iterator[Number]:
-    for name in names:
-        yield Number(protocol["mean"][name], protocol["std"][name], f"{key}.mean.{name}")
 
 
 def _task_row(metrics: Metrics, cell: tuple[int, str], content: JSON | None, task: str | None) -> Row:
@@ -88,5 +81,4 @@ def _task_number(protocol: JSON | None, key: str) -> Cell:
     """An accuracy, or the mean of the six recalls; a dash where the task has no such protocol."""
     if not protocol:
         return "–"
-    name = "accuracy" if "accuracy" in protocol["mean"] else "mean_recall"
-    return next(_numbers(protocol, key, (name,)))
+    return stored_number(protocol, "accuracy" if "accuracy" in protocol["mean"] else "mean_recall", key)

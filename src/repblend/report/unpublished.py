@@ -8,9 +8,8 @@ from collections.abc import Iterator
 
 from repblend.report.metrics import Metrics
 from repblend.report.published import Entry, read_published
-from repblend.report.table import Cell, Column, Number, Published, Row, Table, Unknown
+from repblend.report.table import Cell, Column, Published, Row, Table, Unknown, stored_number
 from repblend.report.titles import RECALL_TITLES, title
-from repblend.store import JSON
 
 SIX = tuple(name for name in RECALL_TITLES if name != "mean_recall")
 BUDGETS = (100, 200, 500)
@@ -67,15 +66,11 @@ def _our_rows(metrics: Metrics, dataset: str, budget: int) -> Iterator[Row]:
         name = f"{method}-{budget}"
         found = metrics.transfer(name) if metrics.dataset() == dataset else None
         tried = found["architectures"] if found else {}
-        numbers = [_mean_recall(encoder, tried[encoder]["protocols"]["faithful"]) if encoder in tried else None
+        numbers = [stored_number(tried[encoder]["protocols"]["faithful"], "mean_recall",
+                                 f"architectures.{encoder}.protocols.faithful") if encoder in tried else None
                    for encoder in ARCHITECTURES.values()]
         yield Row(("ours", title(method), DATASETS[dataset], budget, *numbers),
                   metrics.file("transfer", name) if any(numbers) else None)
-
-
-def _mean_recall(encoder: str, protocol: JSON) -> Number:
-    return Number(protocol["mean"]["mean_recall"], protocol["std"]["mean_recall"],
-                  f"architectures.{encoder}.protocols.faithful.mean.mean_recall")
 
 
 def zero_shot_table(metrics: Metrics) -> Table:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.synthetic import write_workspace
+from tests.report.synthetic import write_wider, write_workspace
 
 
 @pytest.fixture
@@ -17,8 +17,8 @@ def workspace(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace whose report was made; tests do not change it."""
-    root = write_workspace(tmp_path_factory.mktemp("reported") / "workspace")
+    """A workspace with every kind of metrics whose report was made; tests do not change it."""
+    root = write_wider(write_workspace(tmp_path_factory.mktemp("reported") / "workspace"))
     make_report(root)
     return root
 

@@ -1,6 +1,7 @@
 """The whole report, as the pipeline makes it: self-contained, traceable, and the same bytes wherever it is made."""
 
 import base64
+import json
 import re
 import shutil
 import stat
@@ -15,10 +16,14 @@ from repblend.report.curves import centred_mean
 from repblend.report.page import render
 from repblend.store import sha256
 from tests.report.conftest import make_report
-from tests.report.synthetic import ROOT, read, write_workspace
+from tests.report.synthetic import BUDGETS, METHODS, ROOT, write_wider, write_workspace
 
-FIGURES = ("mean-recall", "learning-curves", "specimens", "similarity", "collapse")
-TABLES = ("results-held-out", "results-faithful", "seeds", "storage", "origins")
+FIGURES = ("mean-recall", "learning-curves", "specimens", "similarity", "collapse", "ablation", "sensitivity",
+           "spheres", "published-similarity")
+TABLES = ("results-held-out", "results-faithful", "seeds", "storage", "origins", "published-flickr30k",
+          "published-coco", "published-larger-encoders", "published-cross-architecture", "published-zero-shot",
+          "cross-architecture-held-out", "cross-architecture-faithful", "zero-shot", "efficiency", "collapse-measures",
+          "ablation", "sensitivity")
 
 
 class Page(HTMLParser):
@@ -44,6 +49,11 @@ class Page(HTMLParser):
                 self.ids.append(value or "")
             elif name == "title" and tag == "td":
                 self.pointed_at.append(value or "")
+
+
+def part_of(html: str, table: str) -> str:
+    """The HTML of one table."""
+    return html.split(f'id="table-{table}"')[1].split("</table>")[0]
 
 
 def outputs(root: Path) -> dict[str, str]:
@@ -90,13 +100,16 @@ def test_every_link_leads_somewhere_and_names_are_unique(html: str) -> None:
 
 def test_every_number_says_where_it_stands(reported: Path, html: str) -> None:
     pointed_at = Page(html).pointed_at
-    assert len(pointed_at) == 2 * 12 * 7 + 110 * 7  # results by two protocols, students
-    for where in pointed_at:
+    rows = len(BUDGETS) * len(METHODS) + 1
+    for table, numbers in (("results-held-out", rows + 1), ("results-faithful", rows + 1), ("seeds", rows * 2 * 5)):
+        assert len(Page(part_of(html, table)).pointed_at) == numbers * 7
+    ours = [where for where in pointed_at if not where.startswith("paper/published/")]
+    for where in ours:
         file, key = where.split(": ")
-        value = read(reported, file.removeprefix("metrics/").removesuffix(".json"))
+        value = json.loads((reported / file).read_text("utf-8"))
         for part in key.split("."):
             value = value[int(part)] if isinstance(value, list) else value[part]
-        assert isinstance(value, float)
+        assert isinstance(value, int | float)
 
 
 def test_the_page_shows_commands_definitions_and_no_code(html: str) -> None:
@@ -117,7 +130,7 @@ def test_other_hash_seed_zone_folder_home_and_file_order_give_the_same_bytes(rep
     (home / ".config" / "matplotlib").mkdir(parents=True)
     (home / ".config" / "matplotlib" / "matplotlibrc").write_text("font.size: 20\nlines.linewidth: 9\n")
     root = tmp_path / "elsewhere" / "deeper"
-    write_workspace(root)
+    write_wider(write_workspace(root))
     shutil.move(root / "metrics", root / "old")
     for path in sorted((root / "old").rglob("*.json"), reverse=True):  # written again, last first
         target = root / "metrics" / path.relative_to(root / "old")

@@ -1,5 +1,6 @@
 """Mean recall of every method at every budget, between chance and the full training set."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.artist import Artist
@@ -15,20 +16,28 @@ from repblend.store import JSON
 PANEL_TITLES = {"held-out": "Held-out: epoch chosen on validation", "faithful": "Faithful: epoch selected on test"}
 GROUP_WIDTH = 0.86
 """Share of the distance from budget to budget that bars take."""
+BESIDE = 6
+"""Methods up to which the panels of both protocols fit beside each other."""
 
 
 def mean_recall(metrics: Metrics, folder: Path) -> None:
     """Bars to the mean, a whisker of one standard deviation, a point per student; a panel per protocol."""
-    with canvas(1, len(PROTOCOLS), WIDTH, 4.2, sharey=True) as (figure, panels):
+    wide = len(metrics.methods) > BESIDE
+    shape = (len(PROTOCOLS), 1, WIDTH, 7.0) if wide else (1, len(PROTOCOLS), WIDTH, 4.2)
+    with canvas(*shape, sharey=True) as (figure, panels):
         for panel, protocol in zip(panels, PROTOCOLS, strict=True):
-            _draw_panel(panel, metrics, protocol)
-        panels[0].set_ylabel("mean of the six recalls (%)")
+            _draw_bounds(panel, metrics, protocol)
+            draw_groups(panel, metrics, protocol, metrics.methods)
+            panel.set_title(PANEL_TITLES[protocol])
+        for panel in panels if wide else panels[:1]:
+            panel.set_ylabel("mean of the six recalls (%)")
         figure.legend(handles=_legend(metrics), loc="outside lower center", ncols=4)
         save(figure, folder, "mean-recall")
 
 
-def _draw_panel(panel: Axes, metrics: Metrics, protocol: str) -> None:
-    budgets, methods = metrics.grid.budgets, metrics.methods
+def draw_groups(panel: Axes, metrics: Metrics, protocol: str, methods: Sequence[str]) -> None:
+    """Draw a group of bars per budget, a bar per method; a bar that was not run says so."""
+    budgets = metrics.grid.budgets
     width = GROUP_WIDTH / max(1, len(methods))
     for group, budget in enumerate(budgets):
         for place, method in enumerate(methods):
@@ -38,8 +47,6 @@ def _draw_panel(panel: Axes, metrics: Metrics, protocol: str) -> None:
                 _draw_bar(panel, centre, width, found["protocols"][protocol], method)
             else:
                 panel.text(centre, 0.6, "not run", rotation=90, ha="center", va="bottom", fontsize=7.5, color=QUIET)
-    _draw_bounds(panel, metrics, protocol)
-    panel.set_title(PANEL_TITLES[protocol])
     panel.set_xticks(range(len(budgets)), [f"{budget} pairs" for budget in budgets])
     panel.tick_params(axis="x", length=0, labelsize=9)
     panel.set_xlim(-0.5, len(budgets) - 0.5)
@@ -67,8 +74,13 @@ def _draw_bounds(panel: Axes, metrics: Metrics, protocol: str) -> None:
         panel.axhline(chance["expected"]["mean_recall"], color=colour("chance"), linewidth=1.3, linestyle=":")
 
 
+def method_legend(titles: Mapping[str, str]) -> list[Artist]:
+    """Return a coloured patch per method, with the title that it has here."""
+    return [Patch(color=colour(method), label=shown) for method, shown in titles.items()]
+
+
 def _legend(metrics: Metrics) -> list[Artist]:
-    bars = [Patch(color=colour(method), label=title(method)) for method in metrics.methods]
+    bars = method_legend({method: title(method) for method in metrics.methods})
     lines = [Line2D([], [], color=colour(name), linestyle=dash, linewidth=1.2, label=title(name))
              for name, dash in (("full-data", "--"), ("chance", ":"))]
     return [*bars, *lines]

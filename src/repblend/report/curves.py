@@ -71,7 +71,7 @@ def _draw(metrics: Metrics, folder: Path, name: str, quantities: Sequence[Quanti
 
 
 def _draw_panel(panel: Axes, metrics: Metrics, quantity: Quantity, budget: int) -> None:
-    runs = {method: metrics.distillation(f"{method}-{budget}") for method in reversed(metrics.grid.distilled)}
+    runs = {method: metrics.distillation(f"{method}-{budget}") for method in metrics.learned}
     for method, run in runs.items():
         if run:
             quantity.draw(panel, run, method)
@@ -84,7 +84,7 @@ def _draw_panel(panel: Axes, metrics: Metrics, quantity: Quantity, budget: int) 
 
 def _legend(metrics: Metrics) -> list[Line2D]:
     methods = [Line2D([], [], color=colour(method), marker=marker(method), label=title(method))
-               for method in reversed(metrics.grid.distilled)]
+               for method in metrics.learned]
     ring = Line2D([], [], linestyle="", marker="o", markersize=9, markerfacecolor="none", color="#444444",
                   label="iteration that was kept")
     return [*methods, ring]

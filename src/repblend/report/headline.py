@@ -28,7 +28,7 @@ def statements(metrics: Metrics) -> list[Statement]:
         return []
     ours, full = recalls[budget], _mean_recall(metrics, "full-data")
     found = [Statement(f"{ours:.1f} %", f"mean recall of {title(METHOD)}, {budget} pairs, held-out protocol")]
-    for method in (*metrics.grid.coresets, *metrics.grid.distilled):
+    for method in metrics.methods:
         theirs = _mean_recall(metrics, f"{method}-{budget}")
         if theirs and method != METHOD:
             meaning = f"that of {title(method)} ({theirs:.1f}\N{NO-BREAK SPACE}%), same budget"

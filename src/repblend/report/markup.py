@@ -6,7 +6,8 @@ from html import escape
 from pathlib import PurePosixPath
 
 from repblend.report.headline import Statement
-from repblend.report.table import Cell, Number, Row, Table, text
+from repblend.report.published import EVIDENCE
+from repblend.report.table import Cell, Derived, Number, Published, Row, Table, Unknown, text
 from repblend.store import JSON
 
 DIRECTIONS = {"ir": "Text query, images ranked", "tr": "Image query, captions ranked"}
@@ -30,13 +31,9 @@ def _head(table: Table, numeric: list[bool]) -> str:
     groups = [DIRECTIONS.get(column.name.partition("_at_")[0], "") for column in table.columns]
     above = "".join(f'<th class="group" colspan="{groups.count(group)}">{group}</th>' if group else "<th></th>"
                     for place, group in enumerate(groups) if not group or groups.index(group) == place)
-    titles = "".join(f"<th{_class(right)}>{escape(column.title)}</th>"
+    titles = "".join(f"<th{_classes('', right)}>{escape(column.title)}</th>"
                      for column, right in zip(table.columns, numeric, strict=True))
     return (f"<tr>{above}</tr>" if any(groups) else "") + f"<tr>{titles}</tr>"
-
-
-def _class(right: bool) -> str:
-    return ' class="number"' if right else ""
 
 
 def _row(row: Row, first: bool, numeric: list[bool]) -> str:
@@ -47,15 +44,29 @@ def _row(row: Row, first: bool, numeric: list[bool]) -> str:
 
 
 def _cell(cell: Cell, row: Row, right: bool) -> str:
-    if cell is None:
-        return f'<td class="{"number " if right else ""}not-run">{text(cell)}</td>'
     shown = escape(text(cell))
     if isinstance(cell, Number):
         strong = f"<b>{shown}</b>" if cell.best else shown
         return f'<td class="number" title="{row.file}: {escape(cell.key)}">{strong}</td>'
-    if row.file and cell == row.cells[1]:
+    if isinstance(cell, Published):
+        origin = f"{cell.origin}: published, {EVIDENCE[cell.evidence]}"
+        return f'<td class="number published" title="{escape(origin)}">{shown}</td>'
+    if row.file and row.file.startswith("metrics/") and cell == row.cells[1]:
         shown = f'<a href="#{anchor(row.file)}">{shown}</a>'
-    return f"<td{_class(right)}>{shown}</td>"
+    kind = " ".join(filter(None, [_kind(cell), row.whose if isinstance(cell, Derived) else ""]))
+    return f"<td{_classes(kind, right)}>{shown}</td>"
+
+
+def _kind(cell: Cell) -> str:
+    """The class of a cell that holds no measured number."""
+    if cell is None:
+        return "not-run"
+    return {Unknown: "unknown", Derived: "derived"}.get(type(cell), "")
+
+
+def _classes(kind: str, right: bool) -> str:
+    names = " ".join(filter(None, ["number" if right else "", kind]))
+    return f' class="{names}"' if names else ""
 
 
 def anchor(file: str) -> str:

@@ -4,13 +4,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repblend.params import Grid, read_params
-from repblend.report.schema import RECALLS, Chance, Distillation, Evaluation, Record, Specimens, Traced, check
+from repblend.report.schema import (
+    RECALLS,
+    RUN_AGAIN,
+    Chance,
+    Distillation,
+    Evaluation,
+    Record,
+    Specimens,
+    Traced,
+    check,
+)
+from repblend.report.schema_wider import Efficiency, Embedding, Encoded, Prepared, Transfer
 from repblend.store import JSON, read_json
 
 __all__ = ["PROTOCOLS", "RECALLS", "Metrics"]
 PROTOCOLS = ("held-out", "faithful")
-STAGES = ("prepare", "encode", "experts", "select", "distill", "specimens", "evaluate")
+STAGES = ("prepare", "encode", "experts", "select", "distill", "specimens", "evaluate", "transfer", "embed")
 """What has metrics, in the pipeline's order. Run records are not among them: they change from run to run."""
+EFFICIENCY = "benchmarks/efficiency.json"
+"""What the benchmark of efficiency wrote; it is committed, for times are not the pipeline's to reproduce."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +41,32 @@ class Metrics:
     @property
     def methods(self) -> tuple[str, ...]:
         """The grid's methods in the order of tables and figures: what is compared last stands last."""
-        return (*self.grid.coresets, *reversed(self.grid.distilled))
+        return (*self.grid.coresets, *self.learned)
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The methods that distill, those that match the whole image encoder first."""
+        return (*getattr(self.grid, "encoder_distilled", ()), *reversed(self.grid.distilled))
+
+    @property
+    def variants(self) -> dict[str, tuple[str, ...]]:
+        """Family -> its variants, each `<method>+<variant>`; all are distilled at `variants_budget`."""
+        return {family: tuple(names) for family, names in getattr(self.grid, "variants", {}).items()}
+
+    @property
+    def variants_budget(self) -> int | None:
+        """Pairs of every variant, or None where the grid has no variants."""
+        return getattr(self.grid, "variants_budget", None)
+
+    def dataset(self) -> str | None:
+        """Return the name of the data set that was prepared, or None if none was; raises as `evaluation`."""
+        path = self.root / "metrics" / "prepare.json"
+        return _checked(path, Prepared)["name"] if path.is_file() else None
+
+    def encoders(self) -> JSON | None:
+        """Return the names of the encoders whose features were used, or None if none were; raises as `evaluation`."""
+        path = self.root / "metrics" / "encode.json"
+        return _checked(path, Encoded)["provenance"]["parameters"]["encode"] if path.is_file() else None
 
     def evaluation(self, name: str) -> JSON | None:
         """Return `metrics/evaluate/<name>.json`, checked, or None if it was not run.
@@ -51,6 +89,19 @@ class Metrics:
         """Return `metrics/specimens/<name>.json`, or None if it was not run; raises as `evaluation`."""
         return self._read("specimens", name, Specimens)
 
+    def transfer(self, name: str) -> JSON | None:
+        """Return `metrics/transfer/<name>.json`, or None if it was not run; raises as `evaluation`."""
+        return self._read("transfer", name, Transfer)
+
+    def embedding(self, name: str) -> JSON | None:
+        """Return `metrics/embed/<name>.json`, or None if it was not run; raises as `evaluation`."""
+        return self._read("embed", name, Embedding)
+
+    def efficiency(self) -> JSON | None:
+        """Return `benchmarks/efficiency.json`, or None if there is none; raises as `evaluation`."""
+        path = self.root / EFFICIENCY
+        return _checked(path, Efficiency, f"Restore it with `git restore {EFFICIENCY}`") if path.is_file() else None
+
     def path(self, stage: str, name: str) -> Path:
         return self.root / "metrics" / stage / f"{name}.json"
 
@@ -72,11 +123,11 @@ class Metrics:
         content = _checked(path, kind)
         if name not in ("full-data", "chance") and name != "{method}-{budget}".format(**content["cell"]):
             raise ValueError(f"{path}: cell: found {content['cell']}, expected {name} as in the file's name. "
-                             "Delete the file and run `repro run`")
+                             f"{RUN_AGAIN}")
         return content
 
 
-def _checked(path: Path, kind: type[Record]) -> JSON:
+def _checked(path: Path, kind: type[Record], mend: str = RUN_AGAIN) -> JSON:
     content = read_json(path)
-    check(path, content, kind)
+    check(path, content, kind, mend)
     return content

@@ -23,6 +23,12 @@ CHARACTERS = 36
 """Characters of a caption that fit on a line beside the images."""
 LINES = 9
 """Lines of text that fit beside the images."""
+IDENTITY = ("mtt-vl", "tesla-vl")
+"""Methods that learn no similarity."""
+PANEL, COLOUR_BAR, TITLE = 3.0, 0.8, 0.5
+"""Inches that a similarity takes at most, and what stands beside and above it."""
+TITLE_CHARACTERS = 18
+"""Characters of a title that fit above a similarity."""
 
 
 def specimens(metrics: Metrics, folder: Path) -> None:
@@ -66,9 +72,10 @@ def _wrapped(words: str, lines: int) -> list[str]:
 
 def similarity(metrics: Metrics, folder: Path) -> None:
     """The learned similarity of every distilled set, on one scale from 0 to 1 (the paper's Figure 2, right)."""
-    budgets, methods = metrics.grid.budgets, tuple(reversed(metrics.grid.distilled))
+    budgets, methods = metrics.grid.budgets, _with_similarity(metrics)
     rows, columns = len(budgets), max(1, len(methods))
-    with canvas(rows, columns, min(3.2 * columns + 0.8, WIDTH), 3.2 * rows) as (figure, axes):
+    width = min(PANEL * columns + COLOUR_BAR, WIDTH)
+    with canvas(rows, columns, width, rows * ((width - COLOUR_BAR) / columns + TITLE)) as (figure, axes):
         drawn = [_draw_similarity(panel, metrics, method, budget)
                  for panel, (budget, method) in zip(axes, ((b, m) for b in budgets for m in methods), strict=False)]
         shown = next((image for image in drawn if image is not None), None)
@@ -77,9 +84,15 @@ def similarity(metrics: Metrics, folder: Path) -> None:
         save(figure, folder, "similarity")
 
 
+def _with_similarity(metrics: Metrics) -> tuple[str, ...]:
+    """The methods whose similarity is drawn: those that match heads, and others where a file of specimens is there."""
+    return tuple(method for method in metrics.learned if method in metrics.grid.distilled or (
+        method not in IDENTITY and any(metrics.specimens(f"{method}-{budget}") for budget in metrics.grid.budgets)))
+
+
 def _draw_similarity(panel: Axes, metrics: Metrics, method: str, budget: int) -> object | None:
     found = metrics.specimens(f"{method}-{budget}")
-    panel.set_title(f"{title(method)}\n{budget} pairs")
+    panel.set_title("\n".join([*textwrap.wrap(title(method), TITLE_CHARACTERS), f"{budget} pairs"]))
     panel.grid(visible=False)
     if not found:
         panel.set_box_aspect(1)

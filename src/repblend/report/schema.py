@@ -17,6 +17,7 @@ RecallName = Literal["ir_at_1", "ir_at_5", "ir_at_10", "tr_at_1", "tr_at_5", "tr
 RECALLS: tuple[str, ...] = get_args(RecallName)
 TOLERANCE = 1e-3
 """How far, in percentage points, a stored mean or deviation may be from what the stored seeds give."""
+RUN_AGAIN = "Delete the file and run `repro run`"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -84,15 +85,16 @@ class Protocol(Record):
     def _agree(self) -> "Protocol":
         for name in RECALLS:
             values = [getattr(seed, name) for seed in self.seeds]
-            _check_close(f"mean.{name}", getattr(self.mean, name), statistics.fmean(values))
+            check_close(f"mean.{name}", getattr(self.mean, name), statistics.fmean(values))
             if len(values) > 1:
-                _check_close(f"std.{name}", getattr(self.std, name), statistics.stdev(values))
+                check_close(f"std.{name}", getattr(self.std, name), statistics.stdev(values))
         return self
 
 
-def _check_close(key: str, stored: float, expected: float) -> None:
+def check_close(key: str, stored: float, expected: float) -> None:
+    """Raise `ValueError` if a stored mean or deviation is not what the stored values give."""
     if not math.isclose(stored, expected, rel_tol=0, abs_tol=TOLERANCE):
-        raise ValueError(f"{key} is {stored}, but the seeds give {expected:.4f}")
+        raise ValueError(f"{key} is {stored}, but its values give {expected:.4f}")
 
 
 class Protocols(Record):
@@ -216,8 +218,8 @@ class Specimens(Traced):
         return self
 
 
-def check(path: Path, content: object, kind: type[Record]) -> None:
-    """Check what a metrics file holds.
+def check(path: Path, content: object, kind: type[Record], mend: str = RUN_AGAIN) -> None:
+    """Check what a metrics file holds; `mend` says what to do if it is wrong.
 
     Raises:
         ValueError: a key is missing or a value breaks its rule; the message names the file and every such key.
@@ -227,7 +229,7 @@ def check(path: Path, content: object, kind: type[Record]) -> None:
     except ValidationError as error:
         lines = [f"{path}: {error.error_count()} value(s) that the report cannot use"]
         lines += ["  " + _explain(problem) for problem in error.errors(include_url=False)]
-        raise ValueError("\n".join([*lines, "Delete the file and run `repro run`"])) from error
+        raise ValueError("\n".join([*lines, mend])) from error
 
 
 def _explain(problem: Any) -> str:

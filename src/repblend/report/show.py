@@ -1,6 +1,7 @@
 """What the report's notebook calls. In Jupyter, open it in the folder `paper`, after the report was made once."""
 
 import os
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from IPython.display import HTML
 from repblend.report import headline
 from repblend.report.markup import cards_html, definitions_html, figure_html, source_html, table_html
 from repblend.report.metrics import Metrics
-from repblend.report.tables import all_tables
+from repblend.report.tables import TABLES
+from repblend.store import JSON
 
 ROOT_VARIABLE = "REPBLEND_ROOT"
 FIGURES_VARIABLE = "REPBLEND_FIGURES"
@@ -26,7 +28,7 @@ def statements() -> HTML:
 
 def table(name: str) -> HTML:
     """Show one table."""
-    return HTML(table_html(next(found for found in all_tables(_metrics()) if found.name == name)))
+    return HTML(table_html(TABLES[name](_metrics())))
 
 
 def folded(name: str, summary: str) -> HTML:
@@ -43,11 +45,17 @@ def figure(name: str, caption: str) -> HTML:
 def definitions() -> HTML:
     """Show the definitions that the metrics carry, each marked as this project's own."""
     metrics = _metrics()
-    found = (metrics.specimens(f"{method}-{budget}") for method in metrics.grid.distilled
-             for budget in metrics.grid.budgets)
-    carried = next((content["definitions"] for content in found if content), {})
+    carried = _carried(metrics, metrics.specimens)
+    for name, meaning in _carried(metrics, metrics.embedding).items():
+        carried[name if carried.get(name, meaning) == meaning else f"{name}, in reference models"] = meaning
     return HTML(definitions_html({f"{name.replace('_', ' ').capitalize()} (this project's definition)":
                                   f"{escape(carried[name])}." for name in sorted(carried)}))
+
+
+def _carried(metrics: Metrics, read: Callable[[str], JSON | None]) -> dict[str, str]:
+    """The definitions in the files of every cell, of which all carry the same."""
+    found = (read(f"{method}-{budget}") for method in metrics.methods for budget in metrics.grid.budgets)
+    return dict(next((content["definitions"] for content in found if content), {}))
 
 
 def sources() -> HTML:

@@ -1,10 +1,18 @@
 """The tables of the report: results by protocol, every student, what a set stores, and where each number comes from."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from repblend.report import transfer, unpublished
+from repblend.report.ablation import ablation_table
+from repblend.report.collapse import measures_table
+from repblend.report.comparison import TITLES as COMPARED
+from repblend.report.comparison import comparison_table
+from repblend.report.efficiency import efficiency_table
 from repblend.report.metrics import PROTOCOLS, RECALLS, Metrics
+from repblend.report.sensitivity import sensitivity_table
 from repblend.report.table import Cell, Column, Number, Row, Table
 from repblend.report.titles import RECALL_TITLES, title
 from repblend.store import JSON
@@ -118,10 +126,28 @@ def origins_table(metrics: Metrics) -> Table:
                   Column("run_record", "Run record")), tuple(rows))
 
 
+TABLES: dict[str, Callable[[Metrics], Table]] = {
+    **{f"results-{name}": partial(results_table, protocol=name) for name in PROTOCOLS},
+    "seeds": seeds_table,
+    "storage": storage_table,
+    "origins": origins_table,
+    **{f"published-{name}": partial(comparison_table, dataset=name) for name in COMPARED},
+    "published-larger-encoders": unpublished.larger_encoders_table,
+    "published-cross-architecture": unpublished.cross_architecture_table,
+    "published-zero-shot": unpublished.zero_shot_table,
+    **{f"cross-architecture-{name}": partial(transfer.architectures_table, protocol=name) for name in PROTOCOLS},
+    "zero-shot": transfer.zero_shot_table,
+    "efficiency": efficiency_table,
+    "collapse-measures": measures_table,
+    "ablation": ablation_table,
+    "sensitivity": sensitivity_table,
+}
+"""Every table of the report by its file name."""
+
+
 def all_tables(metrics: Metrics) -> list[Table]:
     """Return every table of the report."""
-    return [*(results_table(metrics, protocol) for protocol in PROTOCOLS), seeds_table(metrics),
-            storage_table(metrics), origins_table(metrics)]
+    return [build(metrics) for build in TABLES.values()]
 
 
 def results_text(root: Path) -> str:

@@ -2,12 +2,17 @@
 
 from repblend.methods import METHODS
 
-TITLES = {"random": "Random", "herding": "Herding", "k-center": "K-Center", "full-data": "Full training set",
-          "chance": "Chance"} | {name: method.title for name, method in METHODS.items()}
-COLOURS = {"random": "#7f7f7f", "herding": "#56b4e9", "k-center": "#009e73", "repblend-without-blending": "#0072b2",
-           "repblend": "#d55e00", "full-data": "#000000", "chance": "#555555"}
+TITLES = {"random": "Random", "herding": "Herding", "k-center": "K-Center", "forgetting": "Forgetting",
+          "mtt-vl": "MTT-VL", "tesla-vl": "TESLA-VL", "lors": "LoRS", "repblend": "RepBlend",
+          "repblend-without-matching": "RepBlend without SM", "repblend-without-blending": "RepBlend without blending",
+          "full-data": "Full training set", "chance": "Chance"} | {
+              name: method.title for name, method in METHODS.items()}
+COLOURS = {"random": "#7f7f7f", "herding": "#56b4e9", "k-center": "#009e73", "forgetting": "#b5a300",
+           "mtt-vl": "#882255", "tesla-vl": "#a6761d", "lors": "#e69f00", "repblend-without-matching": "#cc79a7",
+           "repblend-without-blending": "#0072b2", "repblend": "#d55e00", "full-data": "#000000", "chance": "#555555"}
 """After Okabe and Ito: told apart with any colour vision."""
-MARKERS = {"random": "o", "herding": "s", "k-center": "^", "repblend-without-blending": "v", "repblend": "D"}
+MARKERS = {"random": "o", "herding": "s", "k-center": "^", "forgetting": "<", "mtt-vl": "h", "tesla-vl": ">",
+           "lors": "X", "repblend-without-matching": "p", "repblend-without-blending": "v", "repblend": "D"}
 RECALL_TITLES = {"ir_at_1": "IR@1", "ir_at_5": "IR@5", "ir_at_10": "IR@10", "tr_at_1": "TR@1", "tr_at_5": "TR@5",
                  "tr_at_10": "TR@10", "mean_recall": "Mean"}
 

@@ -22,8 +22,8 @@ def altered(tmp_path: Path, old: str, new: str) -> Path:
 
 def test_the_shipped_file_is_valid() -> None:
     params = read_params(ROOT / "params.yaml")
-    assert params.grid.budgets == [50, 100]
-    for method in params.grid.distilled:
+    assert (params.grid.budgets, params.quickstart.budgets) == ([20, 50, 100, 200], [50, 100])
+    for method in (*params.grid.encoder_distilled, *params.grid.distilled):
         for budget in params.grid.budgets:
             assert params.distill.settings(f"{method}-{budget}").iterations > 0
 
@@ -53,7 +53,8 @@ def test_every_parameter_means_the_same_by_both_versions_of_yaml() -> None:
     ("    repblend-50: {}", "    repblend-50: {iterations: many}", "distill", "iterations"),
     ("    repblend-50: {}", "    repblend-50: {iteration: 5}", "distill", "iteration"),
     ("num_seeds: 5", "num_seeds: 1", "evaluate.num_seeds", "greater than or equal to 2"),
-    ("coresets: [random,", "coresets: [forgetting,", "select.lr_img", "lacks ['forgetting']"),
+    ("coresets: [random, herding, k-center, forgetting]", "coresets: [random, herding, k-center, facility]",
+     "select.lr_img", "lacks ['facility']"),
     ("momentum: null", "momentum: {synthetic: 0.5, similarity: 0.5, rates: 0.5}", "optimiser", "null with 'adam'"),
 ])
 def test_a_wrong_value_is_refused_with_its_key_and_rule(tmp_path: Path, old: str, new: str, key: str,

@@ -126,7 +126,7 @@ def evaluation(draw: np.random.Generator, method: str, budget: int, level: float
 def protocol(draw: np.random.Generator, split: str, level: float) -> dict[str, Any]:
     seeds = []
     for _ in range(NUM_SEEDS):
-        recalls = {name: float(level * factor + draw.normal()) for name, factor in
+        recalls = {name: max(0.0, float(level * factor + draw.normal())) for name, factor in
                    zip(RECALLS, (0.4, 1.1, 1.6, 0.4, 1.0, 1.5), strict=True)}
         seeds.append({"epoch": int(draw.integers(5)), **recalls, "mean_recall": statistics.fmean(recalls.values())})
     columns = {name: [seed[name] for seed in seeds] for name in (*RECALLS, "mean_recall")}

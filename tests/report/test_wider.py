@@ -35,7 +35,7 @@ from tests.report.synthetic import (
 
 Rows = list[dict[str, str]]
 ORDER = ["Random", "Herding", "K-Center", "Forgetting", "MTT-VL", "TESLA-VL", "LoRS", "RepBlend without SM",
-         "RepBlend without blending", "RepBlend"]
+         "RepBlend without RB", "RepBlend"]
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from repblend.methods import METHODS
 
 TITLES = {"random": "Random", "herding": "Herding", "k-center": "K-Center", "forgetting": "Forgetting",
-          "mtt-vl": "MTT-VL", "tesla-vl": "TESLA-VL", "lors": "LoRS", "repblend": "RepBlend",
-          "repblend-without-matching": "RepBlend without SM", "repblend-without-blending": "RepBlend without blending",
           "full-data": "Full training set", "chance": "Chance"} | {
               name: method.title for name, method in METHODS.items()}
 COLOURS = {"random": "#7f7f7f", "herding": "#56b4e9", "k-center": "#009e73", "forgetting": "#b5a300",

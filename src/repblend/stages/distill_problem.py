@@ -33,8 +33,9 @@ from repblend.matching.synthetic_set import SyntheticSet
 from repblend.methods import find_method
 from repblend.methods.declaration import Method
 from repblend.params import DistillSettings, Params
+from repblend.stages.cells import schedule_of, student_model
 from repblend.stages.context import StageContext
-from repblend.stages.students import StudentModel, head_pair, make_evaluator, schedule_of, student_model
+from repblend.stages.students import StudentModel, head_pair, make_evaluator
 from repblend.store import JSON
 from repblend.streams import stream
 

@@ -7,9 +7,10 @@ is what the method matches. `random+encoder-students` and the like train such st
 from repblend.data.features import feature_files, read_features
 from repblend.encoders.registry import load_image_encoder
 from repblend.matching.synthetic_set import SyntheticSet
+from repblend.stages.cells import is_coreset, recipe_of, schedule_of, student_model
 from repblend.stages.context import StageContext
 from repblend.stages.provenance import provenance
-from repblend.stages.students import is_coreset, make_evaluator, recipe_of, schedule_of, student_model
+from repblend.stages.students import make_evaluator
 from repblend.store import write_json
 
 SECTIONS = ["compute", "data", "encode", "heads", "evaluate"]

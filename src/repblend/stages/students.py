@@ -13,13 +13,10 @@ from repblend.encoders.heads import HeadSpec
 from repblend.encoders.image import ImageEncoder, encode_in_chunks
 from repblend.evaluation.evaluate import Evaluator
 from repblend.evaluation.protocol import HeadPair, Split
-from repblend.evaluation.student import Recipe, published_decay_start
 from repblend.evaluation.towers import EncoderAndHead, Towers
 from repblend.experts.training import TrainingPairs
-from repblend.matching.synthetic_set import SyntheticSet
-from repblend.methods import find_method
 from repblend.params import Evaluate, Params, StudentSchedule
-from repblend.stages.context import Cell, Paths
+from repblend.stages.context import Paths
 
 
 def head_pair(features: Features, width: int) -> HeadPair:
@@ -35,10 +32,6 @@ def encoder_and_head(features: Features, encoder: ImageEncoder) -> EncoderAndHea
 def training_pairs(features: Features) -> TrainingPairs:
     """Return the real training set as frozen features."""
     return TrainingPairs(features.train_images, features.train_texts, features.train_image_index)
-
-
-ENCODER_STUDENTS = "encoder-students"
-"""Variant of a coreset's cell: students train the whole image encoder on it."""
 
 
 @dataclass(frozen=True)
@@ -78,50 +71,7 @@ def read_pixels(paths: Paths, images: tuple[AnnotatedImage, ...], image_size: in
     return normalise(read_images(paths.data, [image.image for image in images], image_size), encoder.mean, encoder.std)
 
 
-def is_coreset(cell: Cell, params: Params) -> bool:
-    """Whether a cell's pairs are real ones."""
-    return cell.base_method in params.grid.coresets
-
-
-def trains_encoder(cell: Cell, params: Params) -> bool:
-    """Whether a cell's students train the whole image encoder: where its method matches that, or its variant says so.
-
-    Raises:
-        ValueError: the method is unknown.
-    """
-    if is_coreset(cell, params):
-        return cell.method.endswith(f"+{ENCODER_STUDENTS}")
-    return find_method(cell.base_method).matched == "image-encoder"
-
-
-def student_model(cell: Cell, encoder: ImageEncoder, params: Params, paths: Paths, features: Features) -> StudentModel:
-    """Return the students of a cell, on the encoder that the features come from; raises as `trains_encoder`."""
-    if trains_encoder(cell, params):
-        return encoder_students(encoder, params, paths, features)
-    return head_students(encoder, head_pair(features, params.heads.width), features.val, features.test,
-                         params.compute.encoder_chunk)
-
-
 def make_evaluator(settings: Evaluate, schedule: StudentSchedule, splits: dict[str, Split], towers: Towers,
                    num_seeds: int, seed: int) -> Evaluator:
     """Return how sets are evaluated on the given splits."""
     return Evaluator(splits, towers, seed, num_seeds, schedule.epochs, schedule.scored_intervals, settings.batch_size)
-
-
-def schedule_of(cell: Cell, params: Params) -> StudentSchedule:
-    """Return how long students train on a cell's set."""
-    if trains_encoder(cell, params):
-        return params.evaluate.encoder_students
-    return params.evaluate.coresets if is_coreset(cell, params) else params.evaluate.distilled
-
-
-def recipe_of(cell: Cell, synthetic: SyntheticSet, params: Params) -> Recipe:
-    """Return how students are optimised on a cell's set: its own loss, the rest as the parameters say.
-
-    The rates are the set's own, but for students that train the encoder on a coreset: a coreset brings those of heads.
-    """
-    evaluate, rates = params.evaluate, (synthetic.lr_img, synthetic.lr_txt)
-    if is_coreset(cell, params) and trains_encoder(cell, params):
-        rates = (evaluate.encoder_coresets.lr_img, evaluate.encoder_coresets.lr_txt)
-    return Recipe(*rates, evaluate.momentum, evaluate.weight_decay, synthetic.metadata["loss"], evaluate.temperature,
-                  published_decay_start(schedule_of(cell, params).epochs))

@@ -28,19 +28,10 @@ from repblend.matching.gradient import PerModality
 from repblend.matching.synthetic_set import SyntheticSet
 from repblend.params import Params
 from repblend.progress import progress
+from repblend.stages.cells import recipe_of, schedule_of, student_model, trains_encoder
 from repblend.stages.context import Cell, StageContext
 from repblend.stages.provenance import provenance
-from repblend.stages.students import (
-    StudentModel,
-    encoder_students,
-    head_students,
-    make_evaluator,
-    read_pixels,
-    recipe_of,
-    schedule_of,
-    student_model,
-    trains_encoder,
-)
+from repblend.stages.students import StudentModel, encoder_students, head_students, make_evaluator, read_pixels
 from repblend.store import JSON, write_json
 
 SECTIONS = ["compute", "data", "encode", "heads", "evaluate", "transfer"]

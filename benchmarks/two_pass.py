@@ -20,12 +20,13 @@ def two_pass_gradient(data: SyntheticData, rates: PerModality, segment: Segment,
 
     Args:
         data: with pixels (N, 3, H, W) as its images.
-        encode: the frozen image encoder.
+        encode: the frozen image encoder; whatever leaves pixels as they are, if the student has an encoder of its own.
     """
 
     def step_gradients(source: SyntheticData, theta: PerModality, step: InnerStep) -> tuple[Tensor, ...]:
         blend = step.perturbation
-        features, texts = encode(source.images[step.indices]), source.texts[step.indices]
+        features = student.represent(encode(source.images[step.indices]), theta.img)
+        texts = source.texts[step.indices]
         if blend is not None:
             features, texts = (blend.weight * x + (1 - blend.weight) * x[blend.permutation] for x in (features, texts))
         logits = cosine_logits(student.image(features, theta.img), student.text(texts, theta.txt),

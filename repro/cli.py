@@ -5,13 +5,16 @@ from typing import Annotated
 import typer
 
 from repro import doctor, parity, report, run, verify
+from repro.grids import Grid
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Reproduce RepBlend (NeurIPS 2025): run the pipeline, read the report, verify the results.")
 
 Targets = Annotated[list[str] | None, typer.Argument(
     help="Stages to bring up to date, with all that they need, for example 'experts' or 'distill@repblend-100'. "
-         "All stages by default.")]
+         "All of the grid by default.")]
+GridOption = Annotated[Grid, typer.Option(
+    "--grid", help="What to run if no stages are named: some minutes, or every table and figure (hours).")]
 
 
 @app.command("doctor")
@@ -21,9 +24,9 @@ def doctor_command() -> None:
 
 
 @app.command("run")
-def run_command(targets: Targets = None) -> None:
+def run_command(targets: Targets = None, grid: GridOption = Grid.QUICKSTART) -> None:
     """Bring the pipeline up to date and print the results. Interrupt it at any time and run it again to go on."""
-    raise typer.Exit(run.main(targets or []))
+    raise typer.Exit(run.main(targets or [], grid))
 
 
 @app.command("report")
@@ -33,9 +36,9 @@ def report_command() -> None:
 
 
 @app.command("verify")
-def verify_command(targets: Targets = None) -> None:
+def verify_command(targets: Targets = None, grid: GridOption = Grid.QUICKSTART) -> None:
     """Run the committed pipeline again in a clean checkout, without any cache, and compare every output's hash."""
-    raise typer.Exit(verify.main(targets or []))
+    raise typer.Exit(verify.main(targets or [], grid))
 
 
 @app.command("parity")

@@ -13,18 +13,21 @@ from types import FrameType
 from repblend.report.tables import results_text
 from repblend.stages.lock import only_writer
 from repblend.store import read_json
+from repro.grids import Grid, results_of
 from repro.workspace import dvc, find_root, workspace_environment
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+REPORT = dvc("repro", "--single-item", "report")
+"""The report alone, from whatever metrics there are: it would bring everything up to date that it shows."""
 
 
-def main(targets: Sequence[str]) -> int:
-    """Run the targets (all by default); return the exit code."""
+def main(targets: Sequence[str], grid: Grid) -> int:
+    """Run the targets, or the grid and the report if there are none; return the exit code."""
     try:
         root = find_root()
         began = time.time()
         with only_writer(root / "checkpoints" / "locks" / "workspace.lock", f"workspace {root}", wait_seconds=3.0):
-            code = run_stoppable(dvc("repro", *targets), root)
+            code = run_all([dvc("repro", *(targets or results_of(grid, root)))] + ([] if targets else [REPORT]), root)
     except ValueError as error:
         print(f"repro run: {error}", file=sys.stderr)
         return 1
@@ -34,6 +37,11 @@ def main(targets: Sequence[str]) -> int:
         return code
     print(_closing_words(root, began))
     return 0
+
+
+def run_all(commands: Sequence[list[str]], root: Path) -> int:
+    """Run commands one after the other until one fails; return its exit code, or 0."""
+    return next((code for command in commands if (code := run_stoppable(command, root))), 0)
 
 
 def run_stoppable(command: list[str], root: Path) -> int:

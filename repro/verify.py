@@ -1,7 +1,7 @@
 """`repro verify`: would I get it again? Clean checkout, no cache, every stage, every output's hash (DESIGN section 7).
 
 The committed metrics are removed from the checkout first and every stage is forced to run, so nothing can pass by
-lying there already.
+lying there already. Those of stages that are not verified come back before the report, which shows them too.
 """
 
 import shutil
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repblend.params import read_yaml
-from repro.run import run_stoppable
+from repro.grids import Grid, results_of
+from repro.run import REPORT, run_stoppable
 from repro.workspace import dvc, find_root
 
 LOCK = "dvc.lock"
@@ -44,8 +45,8 @@ class Verdict:
         return f"DIFFERS  {self.path} (stage {self.stage}: expected {self.expected}, found {self.found})"
 
 
-def main(targets: Sequence[str]) -> int:
-    """Verify the committed pipeline (or the targets and what they need); return 0 if every output is the same."""
+def main(targets: Sequence[str], grid: Grid) -> int:
+    """Verify a grid and the report (or the targets and what they need); return 0 if every output is the same."""
     try:
         root = find_root()
         _say_what_is_verified(root)
@@ -53,11 +54,15 @@ def main(targets: Sequence[str]) -> int:
             checkout = Path(folder) / "checkout"
             _clone(root, checkout)
             before = output_hashes(checkout / LOCK)
-            code = run_stoppable(dvc("repro", "--force", *targets), checkout)
+            code = run_stoppable(dvc("repro", "--force", *(targets or results_of(grid, root))), checkout)
+            stages = _stages_run(checkout)
+            if not code and not targets:
+                code = _make_report(checkout)
+                stages.add("report")
             if code:
                 print(f"repro verify: the pipeline stopped with exit code {code}, see above", file=sys.stderr)
                 return code
-            verdicts = compare(before, output_hashes(checkout / LOCK), _stages_run(checkout))
+            verdicts = compare(before, output_hashes(checkout / LOCK), stages)
     except ValueError as error:
         print(f"repro verify: {error}", file=sys.stderr)
         return 1
@@ -106,6 +111,14 @@ def _clone(root: Path, checkout: Path) -> None:
     if done.returncode:
         raise ValueError(f"{root}: cannot be cloned ({done.stderr.strip()})")
     shutil.rmtree(checkout / "metrics", ignore_errors=True)
+
+
+def _make_report(checkout: Path) -> int:
+    """Bring back the committed metrics of stages that did not run, and make the report; return the exit code."""
+    missing = _git(checkout, "ls-files", "--deleted", "metrics").splitlines()
+    if missing:
+        _git(checkout, "checkout", "--", *missing)
+    return run_stoppable([*REPORT, "--force"], checkout)
 
 
 def _stages_run(checkout: Path) -> set[str]:

@@ -1,7 +1,7 @@
 """Measure what LoRS and RepBlend cost (the paper's Table 6): `python -m benchmarks.efficiency`.
 
 Takes about six minutes on 2 otherwise idle cores; writes `benchmarks/efficiency.json`, which the report shows. The
-published inner loop: 8 steps of 20 pairs, one expert segment per iteration, 100 pairs, images of 64 px. Both methods run on
+published inner loop: 8 steps of 20 pairs, one expert segment per iteration, 100 pairs, images of 64 px. Both run on
 this engine; `lors-double-backward` is LoRS with the gradient as it was released, which differentiates the encoder's
 backward pass. Every method has a process of its own, so that its peak memory is its own; they run one after the other.
 A trajectory is one of the whole length that `params.yaml` asks for, on random images, texts and order.
@@ -75,7 +75,8 @@ def main() -> None:
                               check=True)
         methods[name] = json.loads(done.stdout.splitlines()[-1])
         print(json.dumps(methods[name]))
-    write_json(RESULT, {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "threads": THREADS, "budget": BUDGET, "image_size": IMAGE_SIZE,
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    write_json(RESULT, {"machine": machine, "threads": THREADS, "budget": BUDGET, "image_size": IMAGE_SIZE,
                         "methods": methods})
 
 

@@ -4,9 +4,9 @@ import json
 import re
 from pathlib import Path
 
-from tests.end_to_end.workspace import Workspace
+from tests.end_to_end.workspace import CELLS, Workspace
 
-OUTPUTS = ("data", "features", "experts", "sets", "metrics", "paper")
+OUTPUTS = ("data", "features", "experts", "encoder-experts", "sets", "metrics", "paper")
 
 
 def ran(output: str) -> list[str]:
@@ -17,7 +17,7 @@ def ran(output: str) -> list[str]:
 def test_the_run_prints_both_tables_and_the_report_is_there(finished: Workspace) -> None:
     output = finished.output() if "Report: " in finished.output() else finished.run("-m", "repro", "run")
     assert "epoch chosen on validation" in output and "best of the scored epochs on that same split" in output
-    for row in ("Random", "RepBlend without blending", "Full training set", "Chance"):
+    for row in ("Random", "RepBlend without RB", "LoRS", "Full training set", "Chance"):
         assert row in output
     assert (finished.folder / "paper" / "report.html").stat().st_size > 100_000
 
@@ -41,7 +41,7 @@ def test_a_second_run_does_nothing(finished: Workspace) -> None:
 
 
 def test_changing_one_cell_reruns_that_cell_and_what_needs_it(copy: Workspace) -> None:
-    copy.change({"distill": {"cells": {"repblend-8": {"initial_lr_img": 0.1}, "repblend-without-blending-8": {}}}})
+    copy.change({"distill": {"cells": CELLS | {"repblend-8": {"initial_lr_img": 0.1}}}})
     assert ran(copy.run("-m", "repro", "run")) == ["distill@repblend-8", "evaluate-distilled@repblend-8", "report"]
 
 

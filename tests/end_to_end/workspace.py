@@ -21,12 +21,19 @@ TINY: dict[str, Any] = {
     "encode": {"views": {"num": 2}},
     "heads": {"width": 16},
     "experts": {"num": 4, "epochs": 6, "batch_size": 32, "snapshots_every": 2},
-    "grid": {"budgets": [8], "coresets": ["random"]},
+    "encoder_experts": {"num": 2, "epochs": 3, "batch_size": 32, "snapshots_every": 1},
+    "grid": {"budgets": [8], "coresets": ["random"], "encoder_distilled": ["lors"], "encoder_coresets": ["random"],
+             "compared_budgets": [8], "all_variants": ["repblend+rank-2"], "variants_budget": 8},
+    "quickstart": {"budgets": [8], "coresets": ["random"]},
+    "transfer": {"architectures": ["efficientnet_lite1"], "num_icons": 12},
     "distill": {"common": {"iterations": 30, "inner_steps": 2, "batch_size": 4, "expert_span": 2, "max_start": 2,
                            "validate_every": 10, "checkpoint_every": 1, "validation_seeds": 1}},
     "evaluate": {"num_seeds": 2, "distilled": {"epochs": 4, "scored_intervals": 2},
-                 "coresets": {"epochs": 4, "scored_intervals": 2}, "full_data": {"epochs": 2, "scored_intervals": 2}},
+                 "coresets": {"epochs": 4, "scored_intervals": 2}, "full_data": {"epochs": 2, "scored_intervals": 2},
+                 "encoder_students": {"epochs": 2, "scored_intervals": 2}},
 }
+CELLS: dict[str, Any] = {"repblend-8": {}, "repblend-without-blending-8": {},
+                         "repblend+rank-2-8": {"similarity_rank": 2}, "lors-8": {"iterations": 4, "validate_every": 2}}
 
 
 class Workspace:
@@ -47,8 +54,8 @@ class Workspace:
             else:
                 shutil.copyfile(source, target)
         workspace = cls(folder)
-        workspace.change(TINY | {"distill": TINY["distill"] | {
-            "cells": {"repblend-8": {}, "repblend-without-blending-8": {}}}})
+        workspace.change(TINY | {"distill": TINY["distill"] | {"cells": CELLS}})
+        workspace.change({"grid": {"variants": {"rank": ["repblend+rank-2"]}}})
         for arguments in (["init", "--quiet"], ["config", "user.name", "Test"], ["config", "user.email", "test@test"]):
             subprocess.run(["git", *arguments], cwd=folder, check=True)
         workspace.commit("Start")
@@ -93,7 +100,7 @@ class Workspace:
 
 def _merge(content: dict[str, Any], changes: dict[str, Any]) -> None:
     for key, value in changes.items():
-        if isinstance(value, dict) and key in content and key != "cells":
+        if isinstance(value, dict) and key in content and key not in ("cells", "variants"):
             _merge(content[key], value)
         else:
             content[key] = value

@@ -19,10 +19,12 @@ ROOT = Path(__file__).parents[2]
 GRID = read_params(ROOT / "params.yaml").grid
 RECALLS = ("ir_at_1", "ir_at_5", "ir_at_10", "tr_at_1", "tr_at_5", "tr_at_10")
 CORESETS = tuple(GRID.coresets)
-ENCODER_DISTILLED = tuple(getattr(GRID, "encoder_distilled", ()))
+ENCODER_DISTILLED = tuple(GRID.encoder_distilled)
 DISTILLED = tuple(GRID.distilled)
 LEARNED = (*ENCODER_DISTILLED, *reversed(DISTILLED))
 METHODS = (*CORESETS, *LEARNED)
+TRAINED = (*CORESETS, *(f"{coreset}+encoder-students" for coreset in GRID.encoder_coresets), *LEARNED)
+FULL_DATA = ("full-data", "full-data+encoder-students")
 BUDGETS = tuple(GRID.budgets)
 MEASURES = (*(f"{name}_{modality}" for name in ("intra_modal_similarity", "concentration_ratio", "effective_rank")
               for modality in ("img", "txt")), "modality_gap")
@@ -36,17 +38,18 @@ def write_workspace(root: Path, budgets: tuple[int, ...] = BUDGETS) -> Path:
     shutil.copyfile(ROOT / "paper" / "report.ipynb", root / "paper" / "report.ipynb")
     shutil.copytree(ROOT / "paper" / "published", root / "paper" / "published")
     draw = np.random.default_rng(7)
-    for stage in ("prepare", "encode", "experts"):
+    for stage in ("prepare", "encode", "experts", "encoder-experts"):
         write(root, stage, {"name": "openmoji", "provenance": provenance(stage, None)})
     for budget in budgets:
         for method in CORESETS:
             write(root, f"select/{method}-{budget}", {"provenance": provenance("select", f"{method}-{budget}")})
-        for place, method in enumerate(METHODS):
+        for place, method in enumerate(TRAINED):
             write(root, f"evaluate/{method}-{budget}", evaluation(draw, method, budget, 12 + 3 * place + budget / 20))
         for method in LEARNED:
             write(root, f"distill/{method}-{budget}", distillation(draw, method, budget))
             write(root, f"specimens/{method}-{budget}", specimens(draw, method, budget))
-    write(root, "evaluate/full-data", evaluation(draw, "full-data", 1695, 44.0) | {"stored_bytes": None})
+    for name in FULL_DATA:
+        write(root, f"evaluate/{name}", evaluation(draw, name, 1695, 44.0) | {"stored_bytes": None})
     write(root, "evaluate/chance", {"unit": "percent", "expected": {name: 0.31 for name in (*RECALLS, "mean_recall")},
                                     "provenance": provenance("bounds", None)})
     return root
@@ -69,6 +72,7 @@ def wider_grid() -> Any:
     return SimpleNamespace(budgets=BUDGETS, coresets=("random", "herding", "k-center", "forgetting"),
                            encoder_distilled=("mtt-vl", "tesla-vl", "lors", "repblend-without-matching"),
                            distilled=("repblend", "repblend-without-blending"), variants_budget=50,
+                           encoder_coresets=("random",),
                            variants={"rank": ("repblend+rank-2", "repblend+rank-40"),
                                      "noise": ("repblend-without-blending+noise-0.1",)})
 

@@ -9,7 +9,7 @@ import pytest
 
 from repblend.report.metrics import Metrics
 from repblend.report.tables import all_tables
-from tests.report.synthetic import BUDGETS, METHODS, read, write
+from tests.report.synthetic import BUDGETS, TRAINED, read, write
 
 Edit = Callable[[Any], object]
 EVALUATION, DISTILLATION, SPECIMENS = (f"{stage}/repblend-100" for stage in ("evaluate", "distill", "specimens"))
@@ -65,7 +65,7 @@ def test_a_truncated_file_names_the_file_and_the_line(workspace: Path) -> None:
 def test_sources_are_in_the_order_of_the_pipeline_and_leave_run_records_out(workspace: Path) -> None:
     write(workspace, "runs/prepare", {"started": "2026-01-01"})
     files = list(Metrics.of(workspace).sources())
-    assert files[:3] == ["metrics/prepare.json", "metrics/encode.json", "metrics/experts.json"]
-    stages = [file.split("/")[1] for file in files[3:]]
+    assert files[:4] == [f"metrics/{name}.json" for name in ("prepare", "encode", "experts", "encoder-experts")]
+    stages = [file.split("/")[1] for file in files[4:]]
     assert list(dict.fromkeys(stages)) == ["select", "distill", "specimens", "evaluate"]
-    assert stages.count("evaluate") == len(BUDGETS) * len(METHODS) + 2
+    assert stages.count("evaluate") == len(BUDGETS) * len(TRAINED) + 3

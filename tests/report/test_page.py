@@ -16,7 +16,7 @@ from repblend.report.curves import centred_mean
 from repblend.report.page import render
 from repblend.store import sha256
 from tests.report.conftest import make_report
-from tests.report.synthetic import BUDGETS, METHODS, ROOT, write_wider, write_workspace
+from tests.report.synthetic import BUDGETS, ROOT, TRAINED, write_wider, write_workspace
 
 FIGURES = ("mean-recall", "learning-curves", "specimens", "similarity", "collapse", "ablation", "sensitivity",
            "spheres", "published-similarity")
@@ -100,7 +100,7 @@ def test_every_link_leads_somewhere_and_names_are_unique(html: str) -> None:
 
 def test_every_number_says_where_it_stands(reported: Path, html: str) -> None:
     pointed_at = Page(html).pointed_at
-    rows = len(BUDGETS) * len(METHODS) + 1
+    rows = len(BUDGETS) * len(TRAINED) + 2
     for table, numbers in (("results-held-out", rows + 1), ("results-faithful", rows + 1), ("seeds", rows * 2 * 5)):
         assert len(Page(part_of(html, table)).pointed_at) == numbers * 7
     ours = [where for where in pointed_at if not where.startswith("paper/published/")]

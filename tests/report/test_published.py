@@ -89,7 +89,7 @@ def test_metrics_of_the_same_data_set_stand_beside_the_published_ones(workspace:
     assert "with an image encoder and a text encoder" in comparison_table(Metrics.of(workspace), "flickr30k").caption
     random = next(row for row in rows if (row["pairs"], row["method"]) == ("100", "Random"))
     assert random["ours"] and not random["published_std"] and not random["difference_in_std"]
-    assert all(row["status"] == "not run" for row in rows if row["pairs"] in ("200", "500"))
+    assert all(row["status"] == "not run" for row in rows if row["pairs"] == "500")
 
 
 def test_published_and_ours_look_different_in_every_format(workspace: Path) -> None:

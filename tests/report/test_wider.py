@@ -55,7 +55,8 @@ def cell(rows: Rows, **wanted: str) -> dict[str, str]:
 
 def test_all_methods_stand_in_the_order_of_the_paper(workspace: Path) -> None:
     rows = parsed(results_table(wider_metrics(workspace), "held-out").to_csv())
-    assert [row["method"] for row in rows if row["pairs"] == "100"] == ORDER
+    of_budget = [row["method"] for row in rows if row["pairs"] == "100"]
+    assert of_budget == [*ORDER[:4], "Random", *ORDER[4:]]  # once more, for students that train the encoder
     assert all(row["status"] == "run" for row in rows)
 
 

@@ -14,7 +14,8 @@ Gradients of it with respect to the synthetic data:
 
 What all of them need of a step is the data gradient of <direction, d loss / d theta>. Where a whole encoder is matched,
 it is computed as the derivative, along the direction, of the data gradient (forward over reverse): a fifth of the time
-of differentiating the encoder's backward pass, and nothing of a step has to be kept.
+of differentiating the encoder's backward pass, and nothing of a step has to be kept. PyTorch cannot do that through
+every activation (SiLU, so NFNets): there the backward pass is differentiated.
 
 Shapes: N pairs, B pairs of a batch, S inner steps, P parameters of one modality.
 """
@@ -240,27 +241,46 @@ class StepGraph(NamedTuple):
     """One inner step at constant parameters, ready to be differentiated with respect to the data."""
 
     leaves: SyntheticData
+    theta: PerModality
+    """Leaves as well, (P,) each."""
     loss: Tensor
     slopes: PerModality
     """d loss / d theta, (P,) each, functions of the leaves."""
 
     def mixed_gradient(self, directions: PerModality) -> dict[str, Tensor]:
         """Return the data gradient of sum_m <direction_m, slope_m>."""
-        projection = self.slopes.img @ directions.img + self.slopes.txt @ directions.txt
         tensors = self.leaves.tensors()
-        return dict(zip(tensors, torch.autograd.grad(projection, list(tensors.values())), strict=True))
+        gradients = torch.autograd.grad(self._projection(directions), list(tensors.values()))
+        return dict(zip(tensors, gradients, strict=True))
+
+    def derivatives(self, directions: PerModality) -> tuple[dict[str, Tensor], PerModality]:
+        """Return that gradient, and the Hessian in theta times the directions."""
+        tensors = self.leaves.tensors()
+        img, txt, *gradients = torch.autograd.grad(self._projection(directions), [*self.theta, *tensors.values()])
+        return dict(zip(tensors, gradients, strict=True)), PerModality(img, txt)
+
+    def _projection(self, directions: PerModality) -> Tensor:
+        return self.slopes.img @ directions.img + self.slopes.txt @ directions.txt
 
 
 def _step_graph(data: SyntheticData, theta: PerModality, step: InnerStep, student: Student,
                 objective: Objective) -> StepGraph:
     leaves, parameters = data.as_leaves(), _as_leaves(theta)
     loss = inner_loss(student, parameters, leaves.rows(step.indices), step.perturbation, objective)
-    return StepGraph(leaves, loss, PerModality(*torch.autograd.grad(loss, parameters, create_graph=True)))
+    return StepGraph(leaves, parameters, loss, PerModality(*torch.autograd.grad(loss, parameters, create_graph=True)))
 
 
 def _data_gradient_along(direction: PerModality, data: SyntheticData, theta: PerModality, step: InnerStep,
                          student: Student, objective: Objective) -> dict[str, Tensor]:
     """Return what `StepGraph.mixed_gradient` does, as the derivative of the data gradient along the direction."""
+    try:
+        return _forward_over_reverse(direction, data, theta, step, student, objective)
+    except NotImplementedError:  # an activation whose backward pass has no forward derivative
+        return _step_graph(data, theta, step, student, objective).mixed_gradient(direction)
+
+
+def _forward_over_reverse(direction: PerModality, data: SyntheticData, theta: PerModality, step: InnerStep,
+                          student: Student, objective: Objective) -> dict[str, Tensor]:
     with forward_ad.dual_level():
         leaves, parameters = data.as_leaves(), _per_modality(forward_ad.make_dual, theta, direction)
         loss = inner_loss(student, parameters, leaves.rows(step.indices), step.perturbation, objective)
@@ -282,6 +302,15 @@ class Curvature(NamedTuple):
 
 def _curvature_along(direction: PerModality, data: SyntheticData, theta: PerModality, step: InnerStep,
                      student: Student, objective: Objective) -> Curvature:
+    try:
+        return _curvature_forward_over_reverse(direction, data, theta, step, student, objective)
+    except NotImplementedError:  # as above
+        graph = _step_graph(data, theta, step, student, objective)
+        return Curvature(_detached(graph.slopes), *graph.derivatives(direction))
+
+
+def _curvature_forward_over_reverse(direction: PerModality, data: SyntheticData, theta: PerModality, step: InnerStep,
+                                    student: Student, objective: Objective) -> Curvature:
     with forward_ad.dual_level():
         leaves = data.as_leaves()
         parameters = _per_modality(forward_ad.make_dual, _as_leaves(theta), direction)

@@ -20,8 +20,11 @@ from repblend.store import JSON, read_json
 
 __all__ = ["PROTOCOLS", "RECALLS", "Metrics"]
 PROTOCOLS = ("held-out", "faithful")
-STAGES = ("prepare", "encode", "experts", "select", "distill", "specimens", "evaluate", "transfer", "embed")
+STAGES = ("prepare", "encode", "experts", "encoder-experts", "select", "distill", "specimens", "evaluate", "transfer",
+          "embed")
 """What has metrics, in the pipeline's order. Run records are not among them: they change from run to run."""
+ENCODER_STUDENTS = "+encoder-students"
+"""Ends the name of a set that students train the whole image encoder on, though it was not made for that."""
 EFFICIENCY = "benchmarks/efficiency.json"
 """What the benchmark of efficiency wrote; it is committed, for times are not the pipeline's to reproduce."""
 
@@ -44,19 +47,31 @@ class Metrics:
         return (*self.grid.coresets, *self.learned)
 
     @property
+    def trained(self) -> tuple[str, ...]:
+        """Every row of the results: the methods, and, before those that match the image encoder, the coresets that
+        students of their kind train on.
+        """
+        beside = tuple(f"{coreset}{ENCODER_STUDENTS}" for coreset in self.grid.encoder_coresets)
+        return (*self.grid.coresets, *beside, *self.learned)
+
+    def trains_encoder(self, method: str) -> bool:
+        """Whether a method's students train the whole image encoder."""
+        return method in self.grid.encoder_distilled or method.endswith(ENCODER_STUDENTS)
+
+    @property
     def learned(self) -> tuple[str, ...]:
         """The methods that distill, those that match the whole image encoder first."""
-        return (*getattr(self.grid, "encoder_distilled", ()), *reversed(self.grid.distilled))
+        return (*self.grid.encoder_distilled, *reversed(self.grid.distilled))
 
     @property
     def variants(self) -> dict[str, tuple[str, ...]]:
         """Family -> its variants, each `<method>+<variant>`; all are distilled at `variants_budget`."""
-        return {family: tuple(names) for family, names in getattr(self.grid, "variants", {}).items()}
+        return {family: tuple(names) for family, names in self.grid.variants.items()}
 
     @property
-    def variants_budget(self) -> int | None:
-        """Pairs of every variant, or None where the grid has no variants."""
-        return getattr(self.grid, "variants_budget", None)
+    def variants_budget(self) -> int:
+        """Pairs of every variant."""
+        return self.grid.variants_budget
 
     def dataset(self) -> str | None:
         """Return the name of the data set that was prepared, or None if none was; raises as `evaluation`."""
@@ -121,7 +136,8 @@ class Metrics:
         if not path.is_file():
             return None
         content = _checked(path, kind)
-        if name not in ("full-data", "chance") and name != "{method}-{budget}".format(**content["cell"]):
+        of_a_cell = name.removesuffix(ENCODER_STUDENTS) not in ("full-data", "chance")
+        if of_a_cell and name != "{method}-{budget}".format(**content["cell"]):
             raise ValueError(f"{path}: cell: found {content['cell']}, expected {name} as in the file's name. "
                              f"{RUN_AGAIN}")
         return content

@@ -11,12 +11,14 @@ from repblend.report.collapse import measures_table
 from repblend.report.comparison import TITLES as COMPARED
 from repblend.report.comparison import comparison_table
 from repblend.report.efficiency import efficiency_table
-from repblend.report.metrics import PROTOCOLS, RECALLS, Metrics
+from repblend.report.metrics import ENCODER_STUDENTS, PROTOCOLS, RECALLS, Metrics
 from repblend.report.sensitivity import sensitivity_table
 from repblend.report.table import Cell, Column, Number, Row, Table
-from repblend.report.titles import RECALL_TITLES, title
+from repblend.report.titles import RECALL_TITLES, STUDENTS, title
 from repblend.store import JSON
 
+FULL_DATA = ("full-data", f"full-data{ENCODER_STUDENTS}")
+"""The full training set, by what students train on it."""
 NOTHING: tuple[None, ...] = (None,) * len(RECALLS)
 """The recalls of a cell that was not run."""
 
@@ -34,7 +36,8 @@ def results_table(metrics: Metrics, protocol: str) -> Table:
     }
     rows = [row for budget in metrics.grid.budgets for row in _budget_rows(metrics, budget, protocol)]
     return Table(f"results-{protocol}", f"{captions[protocol]} (mean ± standard deviation over the evaluation seeds)",
-                 (Column("pairs", "Pairs"), Column("method", "Method"), *_recall_columns(spread=True)),
+                 (Column("pairs", "Pairs"), Column("method", "Method"), Column("students", "Students"),
+                  *_recall_columns(spread=True)),
                  (*rows, *_bound_rows(metrics, protocol)))
 
 
@@ -43,15 +46,16 @@ def _recall_columns(spread: bool) -> list[Column]:
 
 
 def _budget_rows(metrics: Metrics, budget: int, protocol: str) -> list[Row]:
-    rows = [_result_row(metrics, budget, title(method), f"{method}-{budget}", protocol) for method in metrics.methods]
+    rows = [_result_row(metrics, budget, method, f"{method}-{budget}", protocol) for method in metrics.trained]
     return _with_best(rows) if sum(row.file is not None for row in rows) > 1 else rows
 
 
-def _result_row(metrics: Metrics, pairs: Cell, shown: str, name: str, protocol: str) -> Row:
+def _result_row(metrics: Metrics, pairs: Cell, method: str, name: str, protocol: str) -> Row:
     found = metrics.evaluation(name)
     statistics = found["protocols"][protocol] if found else None
     numbers = _numbers(statistics["mean"], statistics["std"], f"protocols.{protocol}.mean") if statistics else NOTHING
-    return Row((pairs, shown, *numbers), metrics.file("evaluate", name) if found else None)
+    students = STUDENTS[metrics.trains_encoder(method)]
+    return Row((pairs, title(method), students, *numbers), metrics.file("evaluate", name) if found else None)
 
 
 def _numbers(mean: JSON, std: JSON | None, key: str) -> tuple[Number, ...]:
@@ -66,18 +70,24 @@ def _with_best(rows: list[Row]) -> list[Row]:
                                      for cell, most in zip(row.cells, best, strict=True))) for row in rows]
 
 
-def _bound_rows(metrics: Metrics, protocol: str) -> tuple[Row, Row]:
-    full, chance = metrics.evaluation("full-data"), metrics.chance()
+def _bound_rows(metrics: Metrics, protocol: str) -> tuple[Row, ...]:
+    chance = metrics.chance()
     expected = _numbers(chance["expected"], None, "expected") if chance else NOTHING
-    return (_result_row(metrics, full["num_pairs"] if full else "all", title("full-data"), "full-data", protocol),
-            Row(("", title("chance"), *expected), metrics.file("evaluate", "chance") if chance else None))
+    return (*(_result_row(metrics, _num_pairs(metrics, name), name, name, protocol) for name in FULL_DATA),
+            Row(("", title("chance"), "none", *expected), metrics.file("evaluate", "chance") if chance else None))
+
+
+def _num_pairs(metrics: Metrics, name: str) -> Cell:
+    found = metrics.evaluation(name)
+    return found["num_pairs"] if found else "all"
 
 
 def seeds_table(metrics: Metrics) -> Table:
     """Return what every single student reached, under both protocols, and at which epoch."""
     rows = [row for name, pairs, method in _named_rows(metrics) for row in _seed_rows(metrics, name, pairs, method)]
-    columns = (Column("pairs", "Pairs"), Column("method", "Method"), Column("protocol", "Protocol"),
-               Column("seed", "Seed"), Column("epoch", "Epoch"), *_recall_columns(spread=False))
+    columns = (Column("pairs", "Pairs"), Column("method", "Method"), Column("students", "Students"),
+               Column("protocol", "Protocol"), Column("seed", "Seed"), Column("epoch", "Epoch"),
+               *_recall_columns(spread=False))
     return Table("seeds", "Recall in percent of every student, and the epoch that the protocol chose for it", columns,
                  tuple(rows))
 
@@ -85,17 +95,18 @@ def seeds_table(metrics: Metrics) -> Table:
 def _named_rows(metrics: Metrics) -> Iterator[tuple[str, Cell, str]]:
     """File name, pairs and method of every row that has students."""
     for budget in metrics.grid.budgets:
-        for method in metrics.methods:
+        for method in metrics.trained:
             yield f"{method}-{budget}", budget, method
-    full = metrics.evaluation("full-data")
-    yield "full-data", full["num_pairs"] if full else "all", "full-data"
+    for name in FULL_DATA:
+        yield name, _num_pairs(metrics, name), name
 
 
 def _seed_rows(metrics: Metrics, name: str, pairs: Cell, method: str) -> list[Row]:
     found, file = metrics.evaluation(name), metrics.file("evaluate", name)
+    students = STUDENTS[metrics.trains_encoder(method)]
     if not found:
-        return [Row((pairs, title(method), None, None, None, *NOTHING), None)]
-    return [Row((pairs, title(method), protocol, number, seed["epoch"],
+        return [Row((pairs, title(method), students, None, None, None, *NOTHING), None)]
+    return [Row((pairs, title(method), students, protocol, number, seed["epoch"],
                  *_numbers(seed, None, f"protocols.{protocol}.seeds.{number}")), file)
             for protocol in PROTOCOLS for number, seed in enumerate(found["protocols"][protocol]["seeds"])]
 

@@ -15,13 +15,20 @@ RECALL_TITLES = {"ir_at_1": "IR@1", "ir_at_5": "IR@5", "ir_at_10": "IR@10", "tr_
                  "tr_at_10": "TR@10", "mean_recall": "Mean"}
 
 
+STUDENTS = {False: "heads", True: "encoder"}
+"""What students train, by whether they train the whole image encoder."""
+
+
 def title(method: str) -> str:
-    return TITLES.get(method, method)
+    """The method's name; a `+variant` of it is named in brackets, but for the students that a row is about."""
+    base, _, variant = method.partition("+")
+    shown = TITLES.get(base, base)
+    return f"{shown} ({variant})" if variant and variant != "encoder-students" else shown
 
 
 def colour(method: str) -> str:
-    return COLOURS.get(method, "#cc79a7")
+    return COLOURS.get(method.partition("+")[0], "#cc79a7")
 
 
 def marker(method: str) -> str:
-    return MARKERS.get(method, "P")
+    return MARKERS.get(method.partition("+")[0], "P")

@@ -7,6 +7,7 @@ same outputs, stops when the run that started it is gone, and leaves a run recor
 import importlib
 import os
 import sys
+import warnings
 from pathlib import Path
 
 from repblend.params import read_params
@@ -51,4 +52,6 @@ if __name__ == "__main__":
     # distillation a third slower; spinning long, seven times slower as soon as another process wants their core. A
     # short spin costs little either way.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # PyTorch warns of its own use of it, in every stage that takes forward derivatives.
+    warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")
     sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,140 @@
+"""Two-tower models: the image encoder as a function of its parameters, and both kinds of students."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from repblend.encoders.heads import HeadSpec, apply_head
+from repblend.encoders.image import ImageEncoder
+from repblend.evaluation.evaluate import Evaluator
+from repblend.evaluation.student import Recipe
+from repblend.evaluation.towers import EncoderAndHead, HeadPair, one_by_one
+from repblend.matching.gradient import (
+    InnerStep,
+    Objective,
+    PerModality,
+    Segment,
+    SyntheticData,
+    constant_memory_gradient,
+    inner_loss,
+    kept_graphs_gradient,
+    separate_normalisers,
+    unrolled_gradient,
+)
+from repblend.matching.losses import LOSSES, cosine_logits
+from repblend.matching.perturbation import Blend
+from repblend.matching.similarity import LowRankSimilarity
+
+
+class Convolutional(nn.Module):
+    """A small encoder with what real ones have: convolutions (one grouped), BatchNorm, a pool, a linear layer.
+
+    PyTorch has no forward derivative of SiLU's backward pass, which NFNets need; it has GELU's.
+    """
+
+    def __init__(self, activation: type[nn.Module]) -> None:
+        super().__init__()
+        self.activation = activation()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.depthwise = nn.Conv2d(4, 4, 3, padding=1, groups=4)
+        self.linear = nn.Linear(4, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.activation(self.norm(self.conv(images)))
+        return self.linear(self.activation(self.depthwise(hidden)).mean(dim=(2, 3)))
+
+
+@pytest.fixture(params=[nn.GELU, nn.SiLU])
+def encoder(request: pytest.FixtureRequest) -> ImageEncoder:
+    draws = torch.Generator().manual_seed(4)
+    module = Convolutional(request.param)
+    for value in [*module.parameters(), module.norm.running_mean]:
+        value.data = torch.randn(value.shape, generator=draws)
+    module.norm.running_var = torch.rand(4, generator=draws) + 0.5
+    return ImageEncoder(module.double(), 5, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def test_the_encoder_with_its_own_parameters_is_the_encoder(encoder: ImageEncoder) -> None:
+    images = torch.randn(6, 3, 7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(encoder.encode_with(images, encoder.parameters()), encoder.encode(images))
+
+
+def test_every_parameter_has_its_place_in_the_flat_vector(encoder: ImageEncoder) -> None:
+    images = torch.randn(2, 3, 7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    flat = encoder.parameters()
+    assert flat.shape == (3 * 4 * 9 + 4 + 4 * 9 + 4 + 4 * 5 + 5,)
+    changed = [not torch.equal(encoder.encode_with(images, flat.index_fill(0, torch.tensor([place]), 3.0)),
+                               encoder.encode(images)) for place in range(len(flat))]
+    assert all(changed)
+
+
+def problem(encoder: ImageEncoder) -> tuple:
+    draws = torch.Generator().manual_seed(1)
+    towers = EncoderAndHead(encoder, HeadSpec(3, 5))
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draws, dtype=torch.float64)
+
+    start = PerModality(*(side.double() for side in towers.initial(draws, draws)))
+    segment = Segment(start, PerModality(*(side + 0.1 * normal(*side.shape) for side in start)))
+    similarity = LowRankSimilarity(normal(6), normal(6, 2), normal(6, 2), 1.5)
+    data = SyntheticData(normal(6, 3, 5, 5), normal(6, 3), similarity)
+    steps = [InnerStep(torch.tensor(rows), Blend(0.3, torch.tensor([1, 2, 0]))) for rows in ([0, 1, 2], [2, 4, 5])]
+    rates = PerModality(torch.tensor(0.02, dtype=torch.float64), torch.tensor(0.03, dtype=torch.float64))
+    return data, rates, segment, steps, towers.student, Objective(LOSSES["infonce"], 0.5), separate_normalisers
+
+
+def test_forward_over_reverse_agrees_with_differentiating_the_encoders_backward_pass(encoder: ImageEncoder) -> None:
+    ours, theirs = constant_memory_gradient(*problem(encoder)), kept_graphs_gradient(*problem(encoder))
+    for name, value in ours.data.items():
+        torch.testing.assert_close(value, theirs.data[name], rtol=1e-9, atol=1e-12, msg=name)
+        assert value.abs().max() > 0
+
+
+def test_the_unrolled_pixel_gradient_agrees_with_finite_differences(encoder: ImageEncoder) -> None:
+    data, *rest = problem(encoder)
+    gradient = unrolled_gradient(data, *rest).data["images"]
+    direction = torch.randn(gradient.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+
+    def loss_at(distance: float) -> float:
+        moved = SyntheticData(data.images + distance * direction, data.texts, data.similarity)
+        return sum(unrolled_gradient(moved, *rest).losses).item()
+
+    assert (gradient * direction).sum().item() == pytest.approx((loss_at(1e-5) - loss_at(-1e-5)) / 2e-5, rel=1e-6)
+
+
+def test_blending_acts_on_the_trained_encoders_output(encoder: ImageEncoder) -> None:
+    data, _, segment, steps, student, objective, _ = problem(encoder)
+    seen = []
+    spy = Objective(lambda logits, target: seen.append(logits) or logits.sum(), objective.temperature)
+    inner_loss(student, segment.start, data.rows(steps[0].indices), steps[0].perturbation, spy)
+    features, texts = encoder.encode(data.images[:3]), data.texts[:3]
+    images, texts = (0.3 * x + 0.7 * x[[1, 2, 0]] for x in (features, texts))
+    expected = cosine_logits(images, apply_head(texts, segment.start.txt, HeadSpec(3, 5)), 0.5)
+    torch.testing.assert_close(seen[0], expected, rtol=1e-12, atol=1e-14)
+
+
+def test_one_by_one_is_vmap() -> None:
+    draws = torch.Generator().manual_seed(0)
+    rows, flats = torch.randn(3, 4, 2, generator=draws), torch.randn(3, 2, generator=draws)
+    tower = lambda x, flat: torch.sin(x * flat)  # noqa: E731
+    torch.testing.assert_close(one_by_one(tower)(rows, flats), torch.func.vmap(tower)(rows, flats))
+
+
+def test_students_of_both_kinds_learn_a_set_and_do_not_mix_their_seeds(encoder: ImageEncoder) -> None:
+    draws = torch.Generator().manual_seed(0)
+    float_encoder = ImageEncoder(Convolutional(nn.SiLU), 5, (0.5,) * 3, (0.5,) * 3)
+
+    class Split:
+        images, texts = torch.randn(5, 3, 6, 6, generator=draws), torch.randn(5, 3, generator=draws)
+        text_to_image = torch.arange(5)
+
+    recipe = Recipe(0.05, 0.05, 0.9, 0.0, "infonce", 0.1, None)
+    towers = EncoderAndHead(float_encoder, HeadSpec(3, 5))
+    scores = [Evaluator({"val": Split, "test": Split}, towers, 3, seeds, 60, 2, 8).evaluate_set(
+        Split.images, Split.texts, torch.eye(5), recipe) for seeds in (1, 2)]
+    alone, together = (found.recalls["test"] for found in scores)
+    assert [epoch[0] for epoch in alone] == [epoch[0] for epoch in together]
+    assert together[-1][0]["mean_recall"] > together[0][0]["mean_recall"]
+    assert HeadPair(HeadSpec(4, 2), HeadSpec(3, 2)).student.represent(rows := torch.ones(1), rows) is rows

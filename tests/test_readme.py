@@ -96,11 +96,27 @@ def test_the_lock_names_no_index_and_no_path() -> None:
     assert all("--hash=sha256:" in block for block in re.split(r"\n(?=[a-zA-Z])", lock.strip()))
 
 
-def test_the_numbers_are_those_of_the_committed_metrics() -> None:
+@pytest.mark.parametrize("trains_encoder", [False, True])
+def test_the_numbers_are_those_of_the_committed_metrics(trains_encoder: bool) -> None:
     metrics = Metrics.of(ROOT)
-    rows = dict(re.findall(r"^\| ([^|]+?) +\| ([^|\n]+\|[^|\n]+) \|$", README, re.MULTILINE))
-    for method in (*metrics.grid.coresets, *metrics.grid.distilled):
-        cells = [cell.strip() for cell in rows[title(method)].split("|")]
-        for budget, cell in zip(metrics.grid.budgets, cells, strict=True):
-            found = metrics.evaluation(f"{method}-{budget}")["protocols"]["held-out"]
-            assert cell == f"{found['mean']['mean_recall']:.1f} ± {found['std']['mean_recall']:.1f}"
+    table = README.split("| students: ")[2 if trains_encoder else 1].split("\n\n")[0]
+    rows = [[cell.strip() for cell in row.split("|")] for row in re.findall(r"^\| (.+) \|$", table, re.MULTILINE)]
+    methods = [method for method in metrics.trained if metrics.trains_encoder(method) == trains_encoder]
+    assert [row[0] for row in rows] == [title(method) for method in methods]
+    for method, (_, *cells) in zip(methods, rows, strict=True):
+        assert cells == [shown(metrics, f"{method}-{budget}") for budget in metrics.grid.budgets]
+
+
+def test_the_full_training_set_gives_what_the_readme_says() -> None:
+    metrics = Metrics.of(ROOT)
+    assert f"gives such students {shown(metrics, 'full-data')}" in README
+    assert f"gives these {shown(metrics, 'full-data+encoder-students')}" in README
+
+
+def shown(metrics: Metrics, name: str) -> str:
+    """Mean and deviation as the README writes them."""
+    found = metrics.evaluation(name)
+    if not found:
+        return "not run"
+    held_out = found["protocols"]["held-out"]
+    return f"{held_out['mean']['mean_recall']:.1f} ± {held_out['std']['mean_recall']:.1f}"

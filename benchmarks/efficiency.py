@@ -53,6 +53,8 @@ THREADS, BUDGET, IMAGE_SIZE, TEXT_WIDTH, ROUNDS, CHUNK = 2, 100, 64, 384, 7, 20
 OBJECTIVE = Objective(LOSSES["wbce"], 0.07)
 RATES = PerModality(torch.tensor(0.1), torch.tensor(0.1))
 BYTES_PER_PARAMETER = 4
+NUM_PAIRS = 1695
+"""Of the embedded training set: how many steps an expert's epoch has."""
 
 
 @dataclass(frozen=True)
@@ -148,10 +150,10 @@ def _released_gradient(towers: Towers, data: SyntheticData, segment: Segment) ->
 
 def _train(subject: Subject, start: PerModality, draws: torch.Generator) -> int:
     """Train one expert of the length that the parameters ask for; return how many snapshots its trajectory has."""
-    settings, num_pairs = subject.settings, 1695  # the embedded set's
-    pairs = TrainingPairs(subject.expert_inputs, torch.randn(num_pairs, TEXT_WIDTH, generator=draws),
-                          torch.arange(num_pairs) % subject.expert_inputs.shape[1])
-    batches = (batch for _ in range(settings.epochs) for batch in draw_epoch(num_pairs, 1, settings.batch_size, draws))
+    settings = subject.settings
+    pairs = TrainingPairs(subject.expert_inputs, torch.randn(NUM_PAIRS, TEXT_WIDTH, generator=draws),
+                          torch.arange(NUM_PAIRS) % subject.expert_inputs.shape[1])
+    batches = (batch for _ in range(settings.epochs) for batch in draw_epoch(NUM_PAIRS, 1, settings.batch_size, draws))
     steps = sum(1 for _ in train_expert(pairs, start, batches, subject.towers.student, settings.lr, settings.momentum,
                                         settings.weight_decay, settings.temperature))
     return steps // settings.snapshots_every + 1

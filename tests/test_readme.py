@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import benchmarks.__main__ as bench
+from benchmarks import efficiency
 from repblend.report.metrics import Metrics
+from repblend.report.schema_wider import Efficiency
 from repblend.report.titles import title
 from repro.cli import app
 
@@ -81,6 +83,18 @@ def test_the_benchmark_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     printed = capsys.readouterr().out
     for name in ("lower bound", "encode once", "two passes, encoder as it comes", "five at once"):
         assert re.search(rf"  {name}.*\d\.\d{{3}}", printed), printed
+
+
+@pytest.mark.parametrize("method", efficiency.METHODS)
+def test_the_benchmark_of_efficiency_measures_every_method(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("IMAGE_SIZE", 32), ("BUDGET", 24), ("NUM_PAIRS", 128), ("THREADS", 1)):
+        monkeypatch.setattr(efficiency, name, value)
+    costs = efficiency.measure(method, rounds=1)
+    Efficiency.model_validate({"machine": "test", "threads": 1, "budget": 24, "image_size": 32,
+                               "methods": {method: costs}})
+    snapshot_bytes = 4 * (1280 * 256 + 256 * 256 + 384 * 256 + 256 * 256 + 8 * 256 if method == "repblend" else
+                          3_350_000 + 384 * 1280 + 1280 * 1280 + 4 * 1280)
+    assert costs["trajectory_bytes"] == snapshot_bytes * (16 // 20 + 1)  # 16 steps, a snapshot every 20
 
 
 def test_the_dependency_table_is_the_requirements_file() -> None:

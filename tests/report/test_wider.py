@@ -15,14 +15,17 @@ from repblend.report.curves import learning_curves
 from repblend.report.efficiency import efficiency_table
 from repblend.report.markup import table_html
 from repblend.report.metrics import Metrics
+from repblend.report.orderings import orderings_table
 from repblend.report.sensitivity import sensitivity, sensitivity_table
 from repblend.report.spheres import spheres, viewpoint
 from repblend.report.tables import results_table
+from repblend.report.titles import title
 from repblend.report.transfer import architectures_table, zero_shot_table
 from repblend.report.unpublished import cross_architecture_table, larger_encoders_table
 from repblend.report.unpublished import zero_shot_table as published_zero_shot_table
 from tests.report.synthetic import (
     BUDGETS,
+    CORESETS,
     MEASURES,
     METHODS,
     RECALLS,
@@ -36,6 +39,8 @@ from tests.report.synthetic import (
 Rows = list[dict[str, str]]
 ORDER = ["Random", "Herding", "K-Center", "Forgetting", "MTT-VL", "TESLA-VL", "LoRS", "RepBlend without SM",
          "RepBlend without RB", "RepBlend"]
+
+METHOD_OF = {"RepBlend": "repblend", "LoRS": "lors", "TESLA-VL": "tesla-vl"}
 
 
 @pytest.fixture
@@ -235,3 +240,20 @@ def test_a_wrong_benchmark_says_to_restore_it(wide: Path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"methods\.lors\.peak_memory_mib(.|\n)*git restore benchmarks"):
         efficiency_table(Metrics.of(wide))
+
+
+def test_an_ordering_holds_from_one_standard_deviation_on(workspace: Path) -> None:
+    metrics = wider_metrics(workspace)
+    rows = parsed(orderings_table(metrics).to_csv())
+    for row in (row for row in rows if row["ordering"] in ("RepBlend over LoRS", "LoRS over TESLA-VL")):
+        first, second = (read(workspace, f"evaluate/{METHOD_OF[name]}-{row['pairs']}")["protocols"]["held-out"]
+                         for name in row["ordering"].split(" over "))
+        gap = first["mean"]["mean_recall"] - second["mean"]["mean_recall"]
+        spread = (first["std"]["mean_recall"] ** 2 + second["std"]["mean_recall"] ** 2) ** 0.5
+        assert float(row["difference_in_std"]) == pytest.approx(gap / spread)
+        expected = "undecided" if abs(gap) < spread else "holds" if gap > 0 else "does not hold"
+        assert row["verdict"] == expected
+    best = max(CORESETS, key=lambda name: read(workspace, f"evaluate/{name}-50")["protocols"]["held-out"]["mean"][
+        "mean_recall"])
+    assert f"RepBlend over {title(best)}" in [row["ordering"] for row in rows if row["pairs"] == "50"]
+    assert len(rows) == 5 * len(BUDGETS)

@@ -12,6 +12,7 @@ from repblend.report.comparison import TITLES as COMPARED
 from repblend.report.comparison import comparison_table
 from repblend.report.efficiency import efficiency_table
 from repblend.report.metrics import ENCODER_STUDENTS, PROTOCOLS, RECALLS, Metrics
+from repblend.report.orderings import orderings_table
 from repblend.report.sensitivity import sensitivity_table
 from repblend.report.table import Cell, Column, Number, Row, Table
 from repblend.report.titles import RECALL_TITLES, STUDENTS, title
@@ -140,6 +141,7 @@ def origins_table(metrics: Metrics) -> Table:
 TABLES: dict[str, Callable[[Metrics], Table]] = {
     **{f"results-{name}": partial(results_table, protocol=name) for name in PROTOCOLS},
     "seeds": seeds_table,
+    "orderings": orderings_table,
     "storage": storage_table,
     "origins": origins_table,
     **{f"published-{name}": partial(comparison_table, dataset=name) for name in COMPARED},

@@ -33,7 +33,8 @@ TINY: dict[str, Any] = {
                  "encoder_students": {"epochs": 2, "scored_intervals": 2}},
 }
 CELLS: dict[str, Any] = {"repblend-8": {}, "repblend-without-blending-8": {},
-                         "repblend+rank-2-8": {"similarity_rank": 2}, "lors-8": {"iterations": 4, "validate_every": 2}}
+                         "repblend+rank-2-8": {"similarity_rank": 2},
+                         "lors-8": {"iterations": 4, "validate_every": 2, "initial_lr_img": 0.0003}}
 
 
 class Workspace:

@@ -175,7 +175,8 @@ def transfer(draw: np.random.Generator, method: str, budget: int) -> dict[str, A
                                       (("held-out", "val"), ("faithful", "test"))}}
                  for name in ("resnet_small", "regnet_small")}
     shapes = {"metric": "top-1 accuracy", "chance": 12.5, "protocols": {"held-out": accuracies(draw)}}
-    other = {"metric": "mean of the six recalls", "chance": 1.5, "protocols": protocols["resnet_small"]["protocols"]}
+    other = {"metric": "mean of the six recalls", "chance": {name: 1.5 for name in (*RECALLS, "mean_recall")},
+             "protocols": protocols["resnet_small"]["protocols"]}
     return {"cell": {"method": method, "budget": budget}, "unit": "percent", "architectures": protocols,
             "zero_shot": {"shapes": shapes, "other drawings": other},
             "provenance": provenance("transfer", f"{method}-{budget}")}

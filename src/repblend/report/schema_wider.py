@@ -16,6 +16,7 @@ from repblend.report.schema import (
     Protocol,
     Protocols,
     Provenance,
+    Recalls,
     Record,
     Traced,
     check_close,
@@ -107,7 +108,7 @@ class ZeroShotTask(Record):
     """One task that the sets were not distilled for."""
 
     metric: str
-    chance: Percent
+    chance: Percent | Recalls
     protocols: TaskProtocols
 
 

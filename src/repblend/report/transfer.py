@@ -72,9 +72,16 @@ def _task_row(metrics: Metrics, cell: tuple[int, str], content: JSON | None, tas
         key = f"zero_shot.{task}"
         cells = (tried["metric"], *(_task_number(tried["protocols"].get(name), f"{key}.protocols.{name}")
                                     for name in ("held-out", "faithful")),
-                 Number(tried["chance"], None, f"{key}.chance"))
+                 _chance(tried["chance"], f"{key}.chance"))
     return Row((task, title(method), budget, *cells),
                metrics.file("transfer", f"{method}-{budget}") if tried else None)
+
+
+def _chance(chance: JSON | float, key: str) -> Number:
+    """What guessing gives in the number that the task is counted by."""
+    if isinstance(chance, dict):
+        return Number(chance["mean_recall"], None, f"{key}.mean_recall")
+    return Number(chance, None, key)
 
 
 def _task_number(protocol: JSON | None, key: str) -> Cell:

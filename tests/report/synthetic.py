@@ -26,6 +26,7 @@ METHODS = (*CORESETS, *LEARNED)
 TRAINED = (*CORESETS, *(f"{coreset}+encoder-students" for coreset in GRID.encoder_coresets), *LEARNED)
 FULL_DATA = ("full-data", "full-data+encoder-students")
 BUDGETS = tuple(GRID.budgets)
+COMPARED = tuple(GRID.compared_budgets)
 MEASURES = (*(f"{name}_{modality}" for name in ("intra_modal_similarity", "concentration_ratio", "effective_rank")
               for modality in ("img", "txt")), "modality_gap")
 ITERATIONS, VALIDATE_EVERY, NUM_SEEDS = 160, 20, 5
@@ -72,6 +73,7 @@ def wider_grid() -> Any:
     return SimpleNamespace(budgets=BUDGETS, coresets=("random", "herding", "k-center", "forgetting"),
                            encoder_distilled=("mtt-vl", "tesla-vl", "lors", "repblend-without-matching"),
                            distilled=("repblend", "repblend-without-blending"), variants_budget=50,
+                           compared_budgets=(100,),
                            encoder_coresets=("random",),
                            variants={"rank": ("repblend+rank-2", "repblend+rank-40"),
                                      "noise": ("repblend-without-blending+noise-0.1",)})

@@ -25,6 +25,7 @@ from repblend.report.unpublished import cross_architecture_table, larger_encoder
 from repblend.report.unpublished import zero_shot_table as published_zero_shot_table
 from tests.report.synthetic import (
     BUDGETS,
+    COMPARED,
     CORESETS,
     MEASURES,
     METHODS,
@@ -68,7 +69,7 @@ def test_all_methods_stand_in_the_order_of_the_paper(workspace: Path) -> None:
 @pytest.mark.parametrize("protocol", ["held-out", "faithful"])
 def test_other_architectures_have_a_row_each_with_the_stored_numbers(wide: Path, protocol: str) -> None:
     rows = parsed(architectures_table(Metrics.of(wide), protocol).to_csv())
-    assert len(rows) == len(BUDGETS) * len(METHODS) * 2
+    assert len(rows) == len(COMPARED) * len(METHODS) * 2
     row = cell(rows, pairs="100", method="RepBlend", image_encoder="regnet_small")
     stored = read(wide, "transfer/repblend-100")["architectures"]["regnet_small"]["protocols"][protocol]
     for name in (*RECALLS, "mean_recall"):
@@ -77,21 +78,21 @@ def test_other_architectures_have_a_row_each_with_the_stored_numbers(wide: Path,
 
 
 def test_a_cell_that_was_not_transferred_says_so_for_every_architecture(wide: Path) -> None:
-    (wide / "metrics" / "transfer" / "random-50.json").unlink()
+    (wide / "metrics" / "transfer" / "random-100.json").unlink()
     rows = parsed(architectures_table(Metrics.of(wide), "held-out").to_csv())
     missing = [row for row in rows if row["status"] == "not run"]
     assert [(row["pairs"], row["method"], row["image_encoder"]) for row in missing] == [
-        ("50", "Random", "resnet_small"), ("50", "Random", "regnet_small")]
+        ("100", "Random", "resnet_small"), ("100", "Random", "regnet_small")]
     assert {row["mean_recall"] for row in missing} == {""}
 
 
 def test_tasks_show_accuracy_or_mean_recall_beside_chance(wide: Path) -> None:
     rows = parsed(zero_shot_table(Metrics.of(wide)).to_csv())
-    stored = read(wide, "transfer/repblend-50")["zero_shot"]
-    shapes = cell(rows, task="shapes", method="RepBlend", pairs="50")
+    stored = read(wide, "transfer/repblend-100")["zero_shot"]
+    shapes = cell(rows, task="shapes", method="RepBlend", pairs="100")
     assert float(shapes["held_out"]) == stored["shapes"]["protocols"]["held-out"]["mean"]["accuracy"]
     assert (shapes["metric"], shapes["chance"], shapes["faithful"]) == ("top-1 accuracy", "12.5", "–")
-    other = cell(rows, task="other drawings", method="RepBlend", pairs="50")
+    other = cell(rows, task="other drawings", method="RepBlend", pairs="100")
     assert float(other["faithful"]) == stored["other drawings"]["protocols"]["faithful"]["mean"]["mean_recall"]
 
 
@@ -155,8 +156,8 @@ def test_efficiency_without_the_benchmark_has_the_published_rows_alone(workspace
 
 
 def test_measures_of_collapse_are_the_stored_ones(wide: Path) -> None:
-    row = cell(parsed(measures_table(Metrics.of(wide)).to_csv()), pairs="50", method="RepBlend")
-    stored = read(wide, "embed/repblend-50")["measures"]
+    row = cell(parsed(measures_table(Metrics.of(wide)).to_csv()), pairs="100", method="RepBlend")
+    stored = read(wide, "embed/repblend-100")["measures"]
     for name in MEASURES:
         assert (float(row[name]), float(row[f"{name}_std"])) == (stored[name]["mean"], stored[name]["std"])
 

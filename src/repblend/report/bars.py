@@ -45,6 +45,7 @@ def draw_groups(panel: Axes, metrics: Metrics, protocol: str, methods: Sequence[
             found = metrics.evaluation(f"{method}-{budget}")
             if found:
                 _draw_bar(panel, centre, width, found["protocols"][protocol], method)
+                _write_mean(panel, centre, found["protocols"][protocol], 90 if len(methods) > BESIDE else 0)
             else:
                 panel.text(centre, 0.6, "not run", rotation=90, ha="center", va="bottom", fontsize=7.5, color=QUIET)
     panel.set_xticks(range(len(budgets)), [f"{budget} pairs" for budget in budgets])
@@ -61,8 +62,14 @@ def _draw_bar(panel: Axes, centre: float, width: float, protocol: JSON, method: 
     beside = [centre + 0.5 * width * ((rank + 0.5) / len(values) - 0.5) for rank in range(len(values))]
     panel.plot(beside, values, marker(method), markersize=2.8, color="white", markeredgecolor="black",
                markeredgewidth=0.6)
-    panel.annotate(f"{mean:.1f}", (centre, max(*values, mean + std)), xytext=(0, 2.5), textcoords="offset points",
-                   ha="center", va="bottom", fontsize=7.5)
+
+
+def _write_mean(panel: Axes, centre: float, protocol: JSON, rotation: float) -> None:
+    """Write a bar's mean above it; upright where bars are narrow."""
+    mean, std = protocol["mean"]["mean_recall"], protocol["std"]["mean_recall"]
+    highest = max(mean + std, *(seed["mean_recall"] for seed in protocol["seeds"]))
+    panel.annotate(f"{mean:.1f}", (centre, highest), xytext=(0, 2.5), textcoords="offset points", ha="center",
+                   va="bottom", fontsize=7.5, rotation=rotation)
 
 
 def _draw_bounds(panel: Axes, metrics: Metrics, protocol: str) -> None:

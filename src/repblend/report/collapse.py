@@ -17,7 +17,7 @@ DIGITS = {"effective_rank_img": 1, "effective_rank_txt": 1}
 
 def measures_table(metrics: Metrics) -> Table:
     """Return every measure of collapse for every set, per budget; raises as `Metrics.embedding`."""
-    rows = [_row(metrics, budget, method) for budget in metrics.grid.budgets for method in metrics.methods]
+    rows = [_row(metrics, budget, method) for budget in metrics.grid.compared_budgets for method in metrics.methods]
     return Table("collapse-measures", "Measures of modality collapse (this project's definitions, no unit): "
                  "intra-modal similarity, concentration ratio, effective rank and modality gap, mean ± standard "
                  "deviation over the reference models whose embeddings they are taken in",

@@ -15,6 +15,8 @@ from repblend.store import JSON
 ACROSS = 3
 """Panels beside each other."""
 PANEL_HEIGHT = 2.7
+METHOD = "repblend"
+"""Stands before the variants of a method that is no row of the results itself."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def _variants(metrics: Metrics) -> Iterator[Variant]:
     """Every variant of every family, behind the method that it changes."""
     for family, names in metrics.variants.items():
         for method in dict.fromkeys(name.partition("+")[0] for name in names):
-            yield Variant(family, method, "", f"{method}-{metrics.variants_budget}")
+            as_it_is = method if method in metrics.learned else METHOD
+            yield Variant(family, as_it_is, "", f"{as_it_is}-{metrics.variants_budget}")
             for name in names:
                 base, _, changed = name.partition("+")
                 if base == method:

@@ -44,7 +44,7 @@ def zero_shot_table(metrics: Metrics) -> Table:
 def _transfers(metrics: Metrics) -> dict[tuple[int, str], JSON | None]:
     """Budget and method -> what was measured, for every cell of the grid."""
     return {(budget, method): metrics.transfer(f"{method}-{budget}")
-            for budget in metrics.grid.budgets for method in metrics.methods}
+            for budget in metrics.grid.compared_budgets for method in metrics.methods}
 
 
 def _names(found: dict[tuple[int, str], JSON | None], part: str) -> list[str | None]:

@@ -47,7 +47,7 @@ def items_done(output: str, label: str) -> int:
 @pytest.mark.parametrize(("stage", "cell", "outputs", "label", "total"), [
     ("distill", "repblend-8", ("sets/repblend-8.safetensors", "metrics/distill/repblend-8.json",
                                "metrics/specimens/repblend-8.json"), "distill repblend-8", 31),
-    ("distill", "lors-8", ("sets/lors-8.safetensors", "metrics/distill/lors-8.json"), "distill lors-8", 5),
+    ("distill", "lors-8", ("sets/lors-8.safetensors", "metrics/distill/lors-8.json"), "distill lors-8", 13),
     ("experts", None, ("experts", "metrics/experts.json"), "experts", 60),
 ])
 def test_killed_stages_resume_bit_for_bit(copy: Workspace, stage: str, cell: str | None, outputs: tuple[str, ...],

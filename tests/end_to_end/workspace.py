@@ -34,7 +34,7 @@ TINY: dict[str, Any] = {
 }
 CELLS: dict[str, Any] = {"repblend-8": {}, "repblend-without-blending-8": {},
                          "repblend+rank-2-8": {"similarity_rank": 2},
-                         "lors-8": {"iterations": 4, "validate_every": 2, "initial_lr_img": 0.0003}}
+                         "lors-8": {"iterations": 12, "validate_every": 6, "initial_lr_img": 0.0003}}
 
 
 class Workspace:

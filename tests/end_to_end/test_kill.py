@@ -81,8 +81,11 @@ def test_killing_the_run_itself_leaves_no_rival_and_loses_nothing(copy: Workspac
 
 
 def forget_distilled_sets(workspace: Workspace) -> None:
-    """Delete them and DVC's memory of having made them, so that the next run makes them again."""
-    for name in ("sets", "metrics/distill", "checkpoints", ".dvc/cache/runs"):
+    """Delete those of the quickstart and DVC's memory of having made them, so that the next run makes them again."""
+    for cell in ("repblend-8", "repblend-without-blending-8"):
+        (workspace.folder / "sets" / f"{cell}.safetensors").unlink()
+        (workspace.folder / "metrics" / "distill" / f"{cell}.json").unlink()
+    for name in ("checkpoints", ".dvc/cache/runs"):
         shutil.rmtree(workspace.folder / name)
 
 

@@ -14,7 +14,8 @@ class Grid(StrEnum):
 
 
 def results_of(grid: Grid, root: Path) -> list[str]:
-    """Return the DVC stages that write a grid's results; what they need is not named. None are all stages.
+    """Return the DVC stages that write a grid's results; what they need is not named. None are all stages, the report
+    among them.
 
     Raises:
         ValueError: `params.yaml` is not as expected.

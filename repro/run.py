@@ -27,7 +27,8 @@ def main(targets: Sequence[str], grid: Grid) -> int:
         root = find_root()
         began = time.time()
         with only_writer(root / "checkpoints" / "locks" / "workspace.lock", f"workspace {root}", wait_seconds=3.0):
-            code = run_all([dvc("repro", *(targets or results_of(grid, root)))] + ([] if targets else [REPORT]), root)
+            part = [] if targets else results_of(grid, root)
+            code = run_all([dvc("repro", *targets, *part), *([REPORT] if part else [])], root)
     except ValueError as error:
         print(f"repro run: {error}", file=sys.stderr)
         return 1

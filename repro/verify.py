@@ -54,9 +54,10 @@ def main(targets: Sequence[str], grid: Grid) -> int:
             checkout = Path(folder) / "checkout"
             _clone(root, checkout)
             before = output_hashes(checkout / LOCK)
-            code = run_stoppable(dvc("repro", "--force", *(targets or results_of(grid, root))), checkout)
+            part = [] if targets else results_of(grid, root)
+            code = run_stoppable(dvc("repro", "--force", *targets, *part), checkout)
             stages = _stages_run(checkout)
-            if not code and not targets:
+            if not code and part:
                 code = _make_report(checkout)
                 stages.add("report")
             if code:

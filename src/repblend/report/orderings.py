@@ -40,8 +40,8 @@ def _pairs(metrics: Metrics, budget: int) -> Iterator[tuple[str, str]]:
 
 
 def _mean(metrics: Metrics, method: str, budget: int) -> float:
-    found = metrics.evaluation(f"{method}-{budget}")
-    return found["protocols"]["held-out"]["mean"]["mean_recall"] if found else -math.inf
+    number = _number(metrics, method, budget)
+    return number.mean if number else -math.inf
 
 
 def _row(metrics: Metrics, budget: int, first: str, second: str) -> Row:

@@ -41,10 +41,8 @@ def sensitivity_table(metrics: Metrics) -> Table:
         ValueError: as `Metrics.evaluation`.
     """
     rows = [_row(metrics, variant, settings) for variant, settings in _variants_with_settings(metrics)]
-    budget = metrics.variants_budget
-    pairs = f", {budget} pairs" if budget else ""
-    return Table("sensitivity", f"Sensitivity to the settings of distillation{pairs}: mean of the six recalls in "
-                 "percent, held-out (mean ± standard deviation over the evaluation seeds)",
+    return Table("sensitivity", f"Sensitivity to the settings of distillation, {metrics.variants_budget} pairs: mean "
+                 "of the six recalls in percent, held-out (mean ± standard deviation over the evaluation seeds)",
                  (Column("family", "Family"), Column("method", "Method"), Column("setting", "Setting"),
                   Column("mean_recall", "Mean", spread=True)),
                  tuple(rows) or (Row((None, None, None, None), None),))

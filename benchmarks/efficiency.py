@@ -9,7 +9,6 @@ A trajectory is one of the whole length that `params.yaml` asks for, on random i
 
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -31,19 +30,14 @@ from repblend.evaluation.towers import EncoderAndHead, HeadPair, Towers
 from repblend.experts.training import TrainingPairs, draw_epoch, train_expert
 from repblend.matching.distillation import Draws
 from repblend.matching.encode_once import EncodeOnce, KeptGraph, Pixels
-from repblend.matching.gradient import (
-    GRADIENTS,
-    Objective,
-    PerModality,
-    Segment,
-    SyntheticData,
-    separate_normalisers,
-)
+from repblend.matching.gradient import GRADIENTS, Segment, separate_normalisers
 from repblend.matching.losses import LOSSES
 from repblend.matching.perturbation import draw_blend
 from repblend.matching.similarity import LowRankSimilarity
+from repblend.matching.step import Objective, PerModality, SyntheticData
 from repblend.params import Experts, read_params
 from repblend.stages.harness import compute_deterministically
+from repblend.stages.provenance import processor
 from repblend.store import write_json
 
 RESULT = Path(__file__).with_name("efficiency.json")
@@ -77,7 +71,7 @@ def main() -> None:
                               check=True)
         methods[name] = json.loads(done.stdout.splitlines()[-1])
         print(json.dumps(methods[name]))
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    machine = f"{processor()}, {os.cpu_count()} cores"
     write_json(RESULT, {"machine": machine, "threads": THREADS, "budget": BUDGET, "image_size": IMAGE_SIZE,
                         "methods": methods})
 

@@ -12,17 +12,12 @@ from repblend.encoders.image import ImageEncoder
 from repblend.evaluation.protocol import HeadPair
 from repblend.matching.distillation import Distillation, Draws, Matcher
 from repblend.matching.encode_once import KeptGraph
-from repblend.matching.gradient import (
-    Objective,
-    PerModality,
-    SyntheticData,
-    kept_graphs_gradient,
-    separate_normalisers,
-)
+from repblend.matching.gradient import kept_graphs_gradient, separate_normalisers
 from repblend.matching.losses import LOSSES
 from repblend.matching.outer import Learned, LinearRates, Momenta, OuterRates, sgd
 from repblend.matching.perturbation import draw_blend
 from repblend.matching.similarity import LowRankSimilarity
+from repblend.matching.step import Objective, PerModality, SyntheticData
 
 PAIRS, TEXT_WIDTH, HEAD_WIDTH, CHUNK = 100, 384, 256, 20
 DRAWS = Draws(seed=0, num_segments=1, inner_steps=8, batch_size=20, perturb=partial(draw_blend, alpha=1.0),

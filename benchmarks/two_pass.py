@@ -9,8 +9,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from repblend.matching.gradient import InnerStep, Objective, PerModality, Segment, Student, SyntheticData
+from repblend.matching.gradient import Segment
 from repblend.matching.losses import cosine_logits
+from repblend.matching.step import InnerStep, Objective, PerModality, Student, SyntheticData
 
 
 def two_pass_gradient(data: SyntheticData, rates: PerModality, segment: Segment, steps: list[InnerStep],

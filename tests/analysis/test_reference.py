@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from repblend.analysis.reference import embedded, measure_set
 from repblend.encoders.heads import HeadSpec, apply_head, init_head
 from repblend.evaluation.protocol import HeadPair
-from repblend.matching.gradient import PerModality, Student
+from repblend.matching.step import PerModality, Student
 
 HEADS = HeadPair(HeadSpec(6, 5), HeadSpec(4, 5))
 LINEAR = Student(lambda x, flat: x @ flat.view(-1, 3), lambda x, flat: x @ flat.view(-1, 3))

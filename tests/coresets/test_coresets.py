@@ -13,7 +13,7 @@ from repblend.coresets.k_center import k_center
 from repblend.coresets.random import random_pairs
 from repblend.encoders.heads import HeadSpec, init_head
 from repblend.evaluation.protocol import HeadPair
-from repblend.matching.gradient import PerModality
+from repblend.matching.step import PerModality
 
 
 def features(seed: int, rows: int = 14, width: int = 3) -> Tensor:

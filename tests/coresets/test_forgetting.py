@@ -14,7 +14,7 @@ from repblend.data.features import Features, SplitFeatures
 from repblend.encoders.heads import HeadSpec, init_head
 from repblend.evaluation.protocol import HeadPair
 from repblend.experts.training import TrainingPairs, draw_epoch, train_expert
-from repblend.matching.gradient import PerModality
+from repblend.matching.step import PerModality
 from repblend.params import WarmUp
 from repblend.stages import select
 

@@ -11,8 +11,8 @@ from repblend.encoders.heads import HeadSpec
 from repblend.evaluation.protocol import HeadPair, Scores, initial_heads, score, student_batches
 from repblend.evaluation.student import Recipe, draw_student_batches, train_students, train_students_on_real_pairs
 from repblend.experts.training import TrainingPairs, draw_epoch, train_expert
-from repblend.matching.gradient import PerModality
 from repblend.matching.losses import LOSSES
+from repblend.matching.step import PerModality
 
 HEADS = HeadPair(HeadSpec(6, 5), HeadSpec(4, 5))
 PAIRS, EPOCHS = 9, 4

@@ -21,7 +21,7 @@ from repblend.evaluation.protocol import (
 from repblend.evaluation.recall import MEAN_RECALL, RECALLS
 from repblend.evaluation.student import Recipe, draw_student_batches, published_decay_start, train_students
 from repblend.experts.training import TrainingPairs
-from repblend.matching.gradient import PerModality
+from repblend.matching.step import PerModality
 
 HEADS = HeadPair(HeadSpec(6, 5), HeadSpec(4, 5))
 RECIPE = Recipe(0.05, 0.04, 0.9, 5e-4, "wbce", 0.07, decay_from=3)

@@ -10,7 +10,7 @@ from torch import Tensor
 from repblend.encoders.heads import HeadSpec
 from repblend.evaluation.protocol import HeadPair, initial_heads
 from repblend.evaluation.zero_shot import FUNCTION_WORDS, WordScores, frequent_words, top1_accuracy, word_task
-from repblend.matching.gradient import PerModality
+from repblend.matching.step import PerModality
 
 HEADS = HeadPair(HeadSpec(6, 5), HeadSpec(4, 5))
 CAPTIONS = [

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from repblend.encoders.heads import HeadSpec, apply_head, init_head
 from repblend.experts.training import TrainingPairs, draw_epoch, train_expert
 from repblend.experts.trajectories import TrajectoryStore, write_trajectory
-from repblend.matching.gradient import PerModality, Student
+from repblend.matching.step import PerModality, Student
 
 IMAGE, TEXT = HeadSpec(6, 5), HeadSpec(4, 5)
 STUDENT = Student(lambda x, flat: apply_head(x, flat, IMAGE), lambda x, flat: apply_head(x, flat, TEXT))

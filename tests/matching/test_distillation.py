@@ -10,11 +10,12 @@ from torch import Tensor
 from repblend.encoders.heads import HeadSpec, apply_head, init_head
 from repblend.matching.distillation import Distillation, Draws, Matcher
 from repblend.matching.encode_once import KeptGraph
-from repblend.matching.gradient import Objective, PerModality, Student, constant_memory_gradient, separate_normalisers
+from repblend.matching.gradient import constant_memory_gradient, separate_normalisers
 from repblend.matching.losses import LOSSES
 from repblend.matching.outer import Learned, LogRates, OuterRates, adam
 from repblend.matching.perturbation import draw_blend
 from repblend.matching.similarity import LowRankSimilarity
+from repblend.matching.step import Objective, PerModality, Student
 
 IMAGE, TEXT = HeadSpec(4, 4), HeadSpec(3, 4)
 STUDENT = Student(lambda x, flat: apply_head(x, flat, IMAGE), lambda x, flat: apply_head(x, flat, TEXT))

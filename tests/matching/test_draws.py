@@ -9,8 +9,8 @@ from torch import Tensor
 
 from repblend.matching.batches import draw_batches
 from repblend.matching.distillation import Draws
-from repblend.matching.gradient import PerModality
 from repblend.matching.perturbation import Blend, draw_blend, draw_noise
+from repblend.matching.step import PerModality
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -6,20 +6,11 @@ from torch import Tensor
 
 from repblend.encoders.heads import HeadSpec, apply_head, init_head
 from repblend.matching.batches import draw_batches
-from repblend.matching.gradient import (
-    GRADIENTS,
-    NORMALISERS,
-    InnerStep,
-    MatchingGradient,
-    Objective,
-    PerModality,
-    Segment,
-    Student,
-    SyntheticData,
-)
+from repblend.matching.gradient import GRADIENTS, NORMALISERS, MatchingGradient, Segment
 from repblend.matching.losses import LOSSES
 from repblend.matching.perturbation import draw_blend
 from repblend.matching.similarity import FullSimilarity, LowRankSimilarity
+from repblend.matching.step import InnerStep, Objective, PerModality, Student, SyntheticData
 
 IMAGE, TEXT = HeadSpec(5, 4), HeadSpec(3, 4)
 STUDENT = Student(lambda x, flat: apply_head(x, flat, IMAGE), lambda x, flat: apply_head(x, flat, TEXT))

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from repblend.matching.gradient import PerModality
 from repblend.matching.outer import (
     RATE_SPACES,
     SCHEDULES,
@@ -21,6 +20,7 @@ from repblend.matching.outer import (
     warmed_up,
 )
 from repblend.matching.similarity import IdentitySimilarity, LowRankSimilarity
+from repblend.matching.step import PerModality
 
 RATES = OuterRates(images=0.1, texts=0.2, similarity=0.3, rates=0.4)
 MOMENTA = Momenta(synthetic=0.5, rates=0.25, similarity=0.75)

@@ -7,19 +7,11 @@ from benchmarks.two_pass import two_pass_gradient
 from repblend.encoders.heads import HeadSpec, apply_head, init_head
 from repblend.matching.batches import draw_batches
 from repblend.matching.encode_once import KeptGraph
-from repblend.matching.gradient import (
-    InnerStep,
-    Objective,
-    PerModality,
-    Segment,
-    Student,
-    SyntheticData,
-    constant_memory_gradient,
-    separate_normalisers,
-)
+from repblend.matching.gradient import Segment, constant_memory_gradient, separate_normalisers
 from repblend.matching.losses import LOSSES
 from repblend.matching.perturbation import draw_blend
 from repblend.matching.similarity import LowRankSimilarity
+from repblend.matching.step import InnerStep, Objective, PerModality, Student, SyntheticData
 
 IMAGE, TEXT = HeadSpec(5, 4), HeadSpec(3, 4)
 STUDENT = Student(lambda x, flat: apply_head(x, flat, IMAGE), lambda x, flat: apply_head(x, flat, TEXT))

@@ -12,8 +12,8 @@ from repblend.analysis.collapse import effective_rank, modality_gap
 from repblend.encoders.heads import HeadSpec, apply_head, init_head
 from repblend.encoders.image import ImageEncoder
 from repblend.experts.trajectories import write_trajectory
-from repblend.matching.gradient import PerModality
 from repblend.matching.similarity import IdentitySimilarity
+from repblend.matching.step import PerModality
 from repblend.matching.synthetic_set import SyntheticSet
 from repblend.params import read_params
 from repblend.stages import embed

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from repblend.analysis.collapse import concentration_ratio, effective_rank, intra_modal_similarity, modality_gap
-from repblend.matching.gradient import PerModality, Student
+from repblend.matching.step import PerModality, Student
 from repblend.store import JSON
 
 

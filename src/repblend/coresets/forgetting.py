@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from repblend.experts.training import ExpertBatch, TrainingPairs
-from repblend.matching.gradient import PerModality, Student
 from repblend.matching.losses import cosine_logits
+from repblend.matching.step import PerModality, Student
 
 
 def forgetting(counts: Tensor, order: Tensor, num_pairs: int) -> list[int]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from repblend.analysis.collapse import unit
-from repblend.matching.gradient import PerModality, Student
+from repblend.matching.step import PerModality, Student
 
 
 def joint_features(images: Tensor, texts: Tensor, heads: PerModality, student: Student) -> Tensor:

@@ -37,6 +37,11 @@ class Features:
     val: SplitFeatures
     test: SplitFeatures
 
+    @property
+    def widths(self) -> tuple[int, int]:
+        """D_img and D_txt."""
+        return self.train_images.shape[-1], self.train_texts.shape[-1]
+
 
 def feature_files(folder: Path) -> list[Path]:
     """Return the files of a feature cache."""

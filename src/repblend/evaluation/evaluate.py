@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from repblend.evaluation.protocol import Scores, Split, initial_heads, scored_epochs, student_batches
-from repblend.evaluation.student import Recipe, train_students, train_students_on_real_pairs
+from repblend.evaluation.student import OnEpoch, Recipe, train_students, train_students_on_real_pairs
 from repblend.evaluation.towers import Towers
 from repblend.experts.training import ExpertBatch, TrainingPairs, draw_epoch
+from repblend.matching.step import PerModality
 from repblend.streams import stream
 
 
@@ -26,7 +27,8 @@ class Evaluator:
     """Students are scored after 0, E // intervals, ... epochs."""
     batch_size: int
 
-    def _scores(self) -> Scores:
+    def scores(self) -> Scores:
+        """Return what records students at the scored epochs."""
         return Scores(self.towers.student, self.splits, scored_epochs(self.epochs, self.intervals))
 
     def evaluate_set(self, images: Tensor, texts: Tensor, targets: Tensor, recipe: Recipe) -> Scores:
@@ -41,15 +43,25 @@ class Evaluator:
         Raises:
             ValueError: a student diverged, or a score is not finite.
         """
-        scores = self._scores()
+        scores = self.scores()
+        self.train_on_set(images, texts, targets, recipe, scores.record)
+        return scores
+
+    def train_on_set(self, images: Tensor, texts: Tensor, targets: Tensor, recipe: Recipe,
+                     *onlookers: OnEpoch) -> None:
+        """Train these students with others looking on, in turn, after every epoch; as `evaluate_set`."""
+
+        def look(epoch: int, trained: PerModality, losses: Tensor) -> None:
+            for onlooker in onlookers:
+                onlooker(epoch, trained, losses)
+
         batches = student_batches(self.seed, self.num_seeds, len(texts), self.epochs, self.batch_size)
         train_students(images, texts, targets, initial_heads(self.seed, self.num_seeds, self.towers), batches,
-                       self.towers.student, recipe, scores.record)
-        return scores
+                       self.towers.student, recipe, look)
 
     def evaluate_full_data(self, pairs: TrainingPairs, recipe: Recipe) -> Scores:
         """Train one student per seed on all real pairs with augmented views: the upper bound; raises as above."""
-        scores = self._scores()
+        scores = self.scores()
         draws = (self._epoch(pairs, epoch) for epoch in range(self.epochs + 1))
         train_students_on_real_pairs(pairs, initial_heads(self.seed, self.num_seeds, self.towers), draws,
                                      self.towers.student, recipe, scores.record)

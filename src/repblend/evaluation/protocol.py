@@ -19,8 +19,8 @@ from torch import Tensor
 from repblend.evaluation.recall import MEAN_RECALL, RECALLS, retrieval_recalls
 from repblend.evaluation.student import draw_student_batches, embed
 from repblend.evaluation.towers import HeadPair, Towers
-from repblend.matching.gradient import PerModality, Student
 from repblend.matching.losses import cosine_logits
+from repblend.matching.step import PerModality, Student
 from repblend.store import JSON
 from repblend.streams import stream
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from repblend.experts.training import ExpertBatch, TrainingPairs
-from repblend.matching.gradient import PerModality, Student
 from repblend.matching.losses import LOSSES, cosine_logits
+from repblend.matching.step import PerModality, Student
 
 LR_DECAY = 0.1
 

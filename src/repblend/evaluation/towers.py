@@ -15,7 +15,7 @@ from torch import Tensor
 
 from repblend.encoders.heads import HeadSpec, apply_head, init_head
 from repblend.encoders.image import ImageEncoder
-from repblend.matching.gradient import PerModality, Student, Tower, as_it_is
+from repblend.matching.step import PerModality, Student, Tower, as_it_is
 
 ROWS_AT_ONCE = 128
 """Images that pass through a trained encoder at once; only scoring has more."""

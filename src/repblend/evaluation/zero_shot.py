@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from repblend.evaluation.student import embed
-from repblend.matching.gradient import PerModality, Student
 from repblend.matching.losses import cosine_logits
+from repblend.matching.step import PerModality, Student
 from repblend.store import JSON
 
 NUM_WORDS = 10

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from repblend.matching.gradient import PerModality, Student
 from repblend.matching.losses import cosine_logits, infonce
+from repblend.matching.step import PerModality, Student
 
 
 @dataclass(frozen=True)

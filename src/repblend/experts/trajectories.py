@@ -6,7 +6,7 @@ Keys are `snapshot-000000/img` and `snapshot-000000/txt`, flat float32 parameter
 from collections.abc import Sequence
 from pathlib import Path
 
-from repblend.matching.gradient import PerModality
+from repblend.matching.step import PerModality
 from repblend.store import JSON, open_tensors, read_metadata, write_tensors
 
 

@@ -13,18 +13,10 @@ from torch import Tensor
 
 from repblend.matching.batches import draw_batches
 from repblend.matching.encode_once import EncodeOnce
-from repblend.matching.gradient import (
-    InnerStep,
-    MatchingGradient,
-    Normaliser,
-    Objective,
-    PerModality,
-    Segment,
-    Student,
-    SyntheticData,
-)
+from repblend.matching.gradient import MatchingGradient, Normaliser, Segment
 from repblend.matching.outer import Learned, optimiser_tensors, restore_optimiser
 from repblend.matching.perturbation import Draw
+from repblend.matching.step import InnerStep, Objective, PerModality, Student, SyntheticData
 from repblend.streams import stream
 
 

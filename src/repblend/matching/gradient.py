@@ -12,10 +12,7 @@ Gradients of it with respect to the synthetic data:
 - `kept_graphs_gradient` (RepBlend): the same up to rounding, in less time where small heads are matched.
 - `unrolled_gradient` (MTT-VL): exact, through all S steps.
 
-What all of them need of a step is the data gradient of <direction, d loss / d theta>. Where a whole encoder is matched,
-it is computed as the derivative, along the direction, of the data gradient (forward over reverse): a fifth of the time
-of differentiating the encoder's backward pass, and nothing of a step has to be kept. PyTorch cannot do that through
-every activation (SiLU, so NFNets): there the backward pass is differentiated.
+What all of them need of a step is the data gradient of <direction, d loss / d theta>; `second_order` has the ways.
 
 Shapes: N pairs, B pairs of a batch, S inner steps, P parameters of one modality.
 """
@@ -26,83 +23,18 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from repblend.matching.losses import Loss, cosine_logits
-from repblend.matching.perturbation import Perturbation
-from repblend.matching.similarity import Similarity
-
-Tower = Callable[[Tensor, Tensor], Tensor]
-"""(inputs (B, ...), flat parameters (P,)) -> embeddings (B, D), twice differentiable in both."""
-
-
-class PerModality(NamedTuple):
-    """One tensor for the image side and one for the text side."""
-
-    img: Tensor
-    txt: Tensor
-
-
-def as_it_is(inputs: Tensor, flat: Tensor) -> Tensor:
-    """A tower that does nothing."""
-    return inputs
-
-
-class Student(NamedTuple):
-    """The matched two-tower model: what a flat parameter vector means on each side."""
-
-    image: Tower
-    """From image representations to embeddings."""
-    text: Tower
-    """From text embeddings (frozen) to embeddings of the common space."""
-    represent: Tower = as_it_is
-    """From what is stored of an image to its representation: the trained encoder, or nothing where that is frozen."""
-    stack: Callable[[Tower], Tower] = torch.func.vmap
-    """Turns a tower into one for S parameter vectors (S, P) and S batches (S, B, ...)."""
-
-    def embed_images(self, inputs: Tensor, flat: Tensor) -> Tensor:
-        """Represent and embed images, (B, ...) -> (B, D)."""
-        return self.image(self.represent(inputs, flat), flat)
-
-
-@dataclass(frozen=True)
-class SyntheticData:
-    """What is distilled, as the matched model sees it."""
-
-    images: Tensor
-    """(N, D_img) frozen features of the synthetic images; pixels where the image encoder itself is matched."""
-    texts: Tensor
-    """(N, D_txt) raw text embeddings."""
-    similarity: Similarity
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {"images": self.images, "texts": self.texts} | self.similarity.tensors()
-
-    def rows(self, indices: Tensor) -> "SyntheticData":
-        return SyntheticData(self.images[indices], self.texts[indices], self.similarity.rows(indices))
-
-    def with_tensors(self, tensors: dict[str, Tensor]) -> "SyntheticData":
-        return SyntheticData(tensors["images"], tensors["texts"], self.similarity.with_tensors(tensors))
-
-    def as_leaves(self) -> "SyntheticData":
-        """The same values as new leaves that gradients can be taken with respect to."""
-        return self.with_tensors({name: value.detach().requires_grad_() for name, value in self.tensors().items()})
-
-
-class InnerStep(NamedTuple):
-    """The draws of one inner step."""
-
-    indices: Tensor
-    """(B,) pairs of the batch, distinct."""
-    perturbation: Perturbation | None
-    """RB or its stand-in; None leaves representations as they are."""
-
-
-class Objective(NamedTuple):
-    """The student's loss."""
-
-    loss: Loss
-    temperature: float
+from repblend.matching.second_order import SECOND_ORDER, StepGraph, step_graph
+from repblend.matching.step import (
+    InnerStep,
+    Objective,
+    PerModality,
+    Student,
+    SyntheticData,
+    as_leaves,
+    inner_loss,
+    per_modality,
+)
 
 
 class Segment(NamedTuple):
@@ -143,16 +75,6 @@ class MatchingGradient:
     trace: InnerTrace
 
 
-def inner_loss(student: Student, theta: PerModality, batch: SyntheticData, perturbation: Perturbation | None,
-               objective: Objective) -> Tensor:
-    """Return the student's loss on one batch, a scalar (parity/README.md section 1.1)."""
-    images, texts = student.represent(batch.images, theta.img), batch.texts
-    if perturbation is not None:
-        images, texts = perturbation.apply(images, texts)
-    logits = cosine_logits(student.image(images, theta.img), student.text(texts, theta.txt), objective.temperature)
-    return objective.loss(logits, batch.similarity.matrix())
-
-
 def separate_normalisers(distances: PerModality) -> PerModality:
     """Each modality's loss over its own distance (the released Flickr30K scripts)."""
     return distances
@@ -183,11 +105,12 @@ def constant_memory_gradient(data: SyntheticData, rates: PerModality, segment: S
     Two passes over the steps. The first runs the student and sums its gradients G. The second adds up, step by step,
     the data gradient of 2 <c_m, g_m,i> / D_m with c = eta (theta* - theta_0) + eta^2 G, which is that of L_m.
     """
+    along = SECOND_ORDER[student.second_order]
     trace = _run_student(data, rates, segment.start, steps, student, objective)
 
     def mixed_gradients(directions: PerModality) -> Iterator[dict[str, Tensor]]:
         for step, theta in zip(steps, trace.thetas, strict=False):
-            yield _data_gradient_along(directions, data, theta, step, student, objective)
+            yield along.data_gradient(directions, data, theta, step, student, objective)
 
     return _truncated(data, rates, segment, trace, mixed_gradients, normaliser)
 
@@ -202,8 +125,8 @@ def kept_graphs_gradient(data: SyntheticData, rates: PerModality, segment: Segme
     graphs: list[StepGraph] = []
 
     def slopes(theta: PerModality, step: InnerStep) -> tuple[Tensor, PerModality]:
-        graphs.append(_step_graph(data, theta, step, student, objective))
-        return graphs[-1].loss.detach(), _detached(graphs[-1].slopes)
+        graphs.append(step_graph(data, theta, step, student, objective))
+        return graphs[-1].loss.detach(), per_modality(Tensor.detach, graphs[-1].slopes)
 
     trace = _descend(rates, segment.start, steps, slopes)
     return _truncated(data, rates, segment, trace,
@@ -222,109 +145,20 @@ def unrolled_gradient(data: SyntheticData, rates: PerModality, segment: Segment,
     with H_i the Hessian of step i's loss in theta; H_i u and the data gradient come from one pass. Besides the S + 1
     parameter vectors nothing is kept.
     """
+    along = SECOND_ORDER[student.second_order]
     trace = _run_student(data, rates, segment.start, steps, student, objective)
     distances = segment.distances()
-    residuals = _per_modality(torch.sub, trace.thetas[-1], segment.target)
-    adjoint = _per_modality(lambda residual, distance: 2 * residual / distance, residuals, normaliser(distances))
-    gradients, rate_gradients = _zeros(data), _per_modality(torch.zeros_like, rates)
+    residuals = per_modality(torch.sub, trace.thetas[-1], segment.target)
+    adjoint = per_modality(lambda residual, distance: 2 * residual / distance, residuals, normaliser(distances))
+    gradients, rate_gradients = _zeros(data), per_modality(torch.zeros_like, rates)
     for step, theta in zip(reversed(steps), reversed(trace.thetas[:-1]), strict=True):
-        direction = _per_modality(lambda rate, value: -rate * value, rates, adjoint)
-        curvature = _curvature_along(direction, data, theta, step, student, objective)
+        direction = per_modality(lambda rate, value: -rate * value, rates, adjoint)
+        curvature = along.curvature(direction, data, theta, step, student, objective)
         _add(gradients, curvature.data)
-        rate_gradients = _per_modality(lambda total, value, slope: total - value @ slope, rate_gradients, adjoint,
+        rate_gradients = per_modality(lambda total, value, slope: total - value @ slope, rate_gradients, adjoint,
                                        curvature.slopes)
-        adjoint = _per_modality(torch.add, adjoint, curvature.theta)
+        adjoint = per_modality(torch.add, adjoint, curvature.theta)
     return MatchingGradient(_matching_losses(residuals, distances), gradients, rate_gradients, trace)
-
-
-class StepGraph(NamedTuple):
-    """One inner step at constant parameters, ready to be differentiated with respect to the data."""
-
-    leaves: SyntheticData
-    theta: PerModality
-    """Leaves as well, (P,) each."""
-    loss: Tensor
-    slopes: PerModality
-    """d loss / d theta, (P,) each, functions of the leaves."""
-
-    def mixed_gradient(self, directions: PerModality) -> dict[str, Tensor]:
-        """Return the data gradient of sum_m <direction_m, slope_m>."""
-        tensors = self.leaves.tensors()
-        gradients = torch.autograd.grad(self._projection(directions), list(tensors.values()))
-        return dict(zip(tensors, gradients, strict=True))
-
-    def derivatives(self, directions: PerModality) -> tuple[dict[str, Tensor], PerModality]:
-        """Return that gradient, and the Hessian in theta times the directions."""
-        tensors = self.leaves.tensors()
-        img, txt, *gradients = torch.autograd.grad(self._projection(directions), [*self.theta, *tensors.values()])
-        return dict(zip(tensors, gradients, strict=True)), PerModality(img, txt)
-
-    def _projection(self, directions: PerModality) -> Tensor:
-        return self.slopes.img @ directions.img + self.slopes.txt @ directions.txt
-
-
-def _step_graph(data: SyntheticData, theta: PerModality, step: InnerStep, student: Student,
-                objective: Objective) -> StepGraph:
-    leaves, parameters = data.as_leaves(), _as_leaves(theta)
-    loss = inner_loss(student, parameters, leaves.rows(step.indices), step.perturbation, objective)
-    return StepGraph(leaves, parameters, loss, PerModality(*torch.autograd.grad(loss, parameters, create_graph=True)))
-
-
-def _data_gradient_along(direction: PerModality, data: SyntheticData, theta: PerModality, step: InnerStep,
-                         student: Student, objective: Objective) -> dict[str, Tensor]:
-    """Return what `StepGraph.mixed_gradient` does, as the derivative of the data gradient along the direction."""
-    try:
-        return _forward_over_reverse(direction, data, theta, step, student, objective)
-    except NotImplementedError:  # an activation whose backward pass has no forward derivative
-        return _step_graph(data, theta, step, student, objective).mixed_gradient(direction)
-
-
-def _forward_over_reverse(direction: PerModality, data: SyntheticData, theta: PerModality, step: InnerStep,
-                          student: Student, objective: Objective) -> dict[str, Tensor]:
-    with forward_ad.dual_level():
-        leaves, parameters = data.as_leaves(), _per_modality(forward_ad.make_dual, theta, direction)
-        loss = inner_loss(student, parameters, leaves.rows(step.indices), step.perturbation, objective)
-        tensors = leaves.tensors()
-        slopes = torch.autograd.grad(loss, list(tensors.values()))
-        return {name: _tangent(slope) for name, slope in zip(tensors, slopes, strict=True)}
-
-
-class Curvature(NamedTuple):
-    """One inner step's gradient, and how it changes along a direction of the parameters."""
-
-    slopes: PerModality
-    """d loss / d theta, (P,) each."""
-    data: dict[str, Tensor]
-    """Data gradient of <direction, slopes>."""
-    theta: PerModality
-    """Hessian times direction, (P,) each."""
-
-
-def _curvature_along(direction: PerModality, data: SyntheticData, theta: PerModality, step: InnerStep,
-                     student: Student, objective: Objective) -> Curvature:
-    try:
-        return _curvature_forward_over_reverse(direction, data, theta, step, student, objective)
-    except NotImplementedError:  # as above
-        graph = _step_graph(data, theta, step, student, objective)
-        return Curvature(_detached(graph.slopes), *graph.derivatives(direction))
-
-
-def _curvature_forward_over_reverse(direction: PerModality, data: SyntheticData, theta: PerModality, step: InnerStep,
-                                    student: Student, objective: Objective) -> Curvature:
-    with forward_ad.dual_level():
-        leaves = data.as_leaves()
-        parameters = _per_modality(forward_ad.make_dual, _as_leaves(theta), direction)
-        loss = inner_loss(student, parameters, leaves.rows(step.indices), step.perturbation, objective)
-        tensors = leaves.tensors()
-        img, txt, *slopes = torch.autograd.grad(loss, [*parameters, *tensors.values()])
-        slopes_of_theta = PerModality(*(forward_ad.unpack_dual(slope).primal for slope in (img, txt)))
-        along = {name: _tangent(slope) for name, slope in zip(tensors, slopes, strict=True)}
-        return Curvature(slopes_of_theta, along, PerModality(_tangent(img), _tangent(txt)))
-
-
-def _tangent(value: Tensor) -> Tensor:
-    tangent = forward_ad.unpack_dual(value).tangent
-    return torch.zeros_like(value) if tangent is None else tangent
 
 
 def _truncated(data: SyntheticData, rates: PerModality, segment: Segment, trace: InnerTrace,
@@ -336,9 +170,9 @@ def _truncated(data: SyntheticData, rates: PerModality, segment: Segment, trace:
         mixed_gradients: from directions, (P,) each, to every step's data gradient of <direction, d loss / d theta>.
     """
     distances = segment.distances()
-    residuals = _per_modality(lambda start, target, rate, total: start - rate * total - target,
+    residuals = per_modality(lambda start, target, rate, total: start - rate * total - target,
                               segment.start, segment.target, rates, trace.gradient_sum)
-    directions = _per_modality(lambda rate, residual, distance: -2 * rate * residual / distance,
+    directions = per_modality(lambda rate, residual, distance: -2 * rate * residual / distance,
                                rates, residuals, normaliser(distances))
     gradients = _zeros(data)
     for of_step in mixed_gradients(directions):
@@ -346,14 +180,14 @@ def _truncated(data: SyntheticData, rates: PerModality, segment: Segment, trace:
     return MatchingGradient(
         losses=_matching_losses(residuals, distances),
         data=gradients,
-        rates=_per_modality(lambda residual, total, distance: -2 * (residual @ total) / distance,
+        rates=per_modality(lambda residual, total, distance: -2 * (residual @ total) / distance,
                             residuals, trace.gradient_sum, distances),
         trace=trace,
     )
 
 
 def _matching_losses(residuals: PerModality, distances: PerModality) -> PerModality:
-    return _per_modality(lambda residual, distance: residual.square().sum() / distance, residuals, distances)
+    return per_modality(lambda residual, distance: residual.square().sum() / distance, residuals, distances)
 
 
 def _run_student(data: SyntheticData, rates: PerModality, start: PerModality, steps: Sequence[InnerStep],
@@ -361,7 +195,7 @@ def _run_student(data: SyntheticData, rates: PerModality, start: PerModality, st
     """S plain SGD steps from the expert's snapshot, nothing kept for differentiation."""
 
     def slopes(theta: PerModality, step: InnerStep) -> tuple[Tensor, PerModality]:
-        parameters = _as_leaves(theta)
+        parameters = as_leaves(theta)
         loss = inner_loss(student, parameters, data.rows(step.indices), step.perturbation, objective)
         return loss.detach(), PerModality(*torch.autograd.grad(loss, parameters))
 
@@ -376,11 +210,11 @@ def _descend(rates: PerModality, start: PerModality, steps: Iterable[InnerStep],
         slopes: the loss of a step at given parameters, and its gradient.
     """
     thetas, losses = [start], []
-    gradient_sum = _per_modality(torch.zeros_like, start)
+    gradient_sum = per_modality(torch.zeros_like, start)
     for step in steps:
         loss, gradient = slopes(thetas[-1], step)
-        gradient_sum = _per_modality(torch.add, gradient_sum, gradient)
-        thetas.append(_per_modality(lambda value, rate, slope: value - rate * slope, thetas[-1], rates, gradient))
+        gradient_sum = per_modality(torch.add, gradient_sum, gradient)
+        thetas.append(per_modality(lambda value, rate, slope: value - rate * slope, thetas[-1], rates, gradient))
         losses.append(loss)
     return InnerTrace(thetas, gradient_sum, losses)
 
@@ -392,18 +226,6 @@ def _zeros(data: SyntheticData) -> dict[str, Tensor]:
 def _add(totals: dict[str, Tensor], values: dict[str, Tensor]) -> None:
     for name, value in values.items():
         totals[name] += value
-
-
-def _as_leaves(theta: PerModality) -> PerModality:
-    return PerModality(*(value.detach().requires_grad_() for value in theta))
-
-
-def _per_modality(function: Callable[..., Tensor], *values: PerModality) -> PerModality:
-    return PerModality(*(function(*side) for side in zip(*values, strict=True)))
-
-
-def _detached(values: PerModality) -> PerModality:
-    return _per_modality(Tensor.detach, values)
 
 
 GRADIENTS = {"constant-memory": constant_memory_gradient, "kept-graphs": kept_graphs_gradient,

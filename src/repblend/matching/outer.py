@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from repblend.matching.gradient import PerModality
 from repblend.matching.similarity import Similarity
+from repblend.matching.step import PerModality
 
 RATE_NAMES = ("lr_img", "lr_txt")
 

@@ -7,22 +7,12 @@ import torch
 from torch import Tensor
 
 from repblend.matching.encode_once import KeptGraph, Pixels
-from repblend.matching.gradient import (
-    NORMALISERS,
-    InnerStep,
-    MatchingGradient,
-    Objective,
-    PerModality,
-    Segment,
-    Student,
-    SyntheticData,
-    constant_memory_gradient,
-    inner_loss,
-)
+from repblend.matching.gradient import NORMALISERS, MatchingGradient, Segment, constant_memory_gradient
 from repblend.matching.losses import LOSSES
 from repblend.matching.outer import Learned, LinearRates, Momenta, OuterRates, sgd
 from repblend.matching.perturbation import Blend
 from repblend.matching.similarity import FullSimilarity, LowRankSimilarity, Similarity
+from repblend.matching.step import InnerStep, Objective, PerModality, Student, SyntheticData, inner_loss
 from repblend.parity.fixture import Fixture
 from repblend.parity.toy_models import encoder_tower, frozen_encoder, head_tower
 

@@ -6,8 +6,8 @@ from torch import Tensor
 from repblend.evaluation.protocol import first_best
 from repblend.evaluation.recall import TOP_K, retrieval_recalls
 from repblend.evaluation.student import LR_DECAY, Recipe, published_decay_start, train_students
-from repblend.matching.gradient import PerModality, Student
 from repblend.matching.losses import cosine_logits
+from repblend.matching.step import PerModality, Student
 from repblend.parity.fixture import Fixture
 from repblend.parity.toy_models import frozen_encoder, head_tower
 

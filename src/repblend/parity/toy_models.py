@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from repblend.encoders.heads import HeadSpec, apply_head
-from repblend.matching.gradient import Tower
+from repblend.matching.step import Tower
 from repblend.parity.fixture import Fixture
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from repblend.experts.training import ExpertBatch, TrainingPairs, train_expert
-from repblend.matching.gradient import PerModality, Student
+from repblend.matching.step import PerModality, Student
 from repblend.parity.fixture import Fixture
 from repblend.parity.toy_models import frozen_encoder, head_tower
 

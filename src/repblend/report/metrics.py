@@ -16,6 +16,7 @@ from repblend.report.schema import (
     check,
 )
 from repblend.report.schema_wider import Efficiency, Embedding, Encoded, Prepared, Transfer
+from repblend.stages.context import ENCODER_STUDENTS
 from repblend.store import JSON, read_json
 
 __all__ = ["PROTOCOLS", "RECALLS", "Metrics"]
@@ -23,8 +24,6 @@ PROTOCOLS = ("held-out", "faithful")
 STAGES = ("prepare", "encode", "experts", "encoder-experts", "select", "distill", "specimens", "evaluate", "transfer",
           "embed")
 """What has metrics, in the pipeline's order. Run records are not among them: they change from run to run."""
-ENCODER_STUDENTS = "+encoder-students"
-"""Ends the name of a set that students train the whole image encoder on, though it was not made for that."""
 EFFICIENCY = "benchmarks/efficiency.json"
 """What the benchmark of efficiency wrote; it is committed, for times are not the pipeline's to reproduce."""
 

@@ -18,7 +18,7 @@ def run(context: StageContext) -> None:
     record = {"provenance": provenance(context, SECTIONS, feature_files(paths.features))}
     evaluator = make_evaluator(params.evaluate, params.evaluate.full_data,
                                {"val": features.val, "test": features.test},
-                               head_pair(features, params.heads.width), params.evaluate.num_seeds, params.seed)
+                               head_pair(*features.widths, params.heads.width), params.evaluate.num_seeds, params.seed)
     experts = params.experts
     recipe = Recipe(experts.lr, experts.lr, params.evaluate.momentum, params.evaluate.weight_decay, "infonce",
                     experts.temperature, decay_from=None)

@@ -6,12 +6,8 @@ from repblend.evaluation.student import Recipe, published_decay_start
 from repblend.matching.synthetic_set import SyntheticSet
 from repblend.methods import find_method
 from repblend.params import Params, StudentSchedule
-from repblend.stages.context import Cell, Paths
+from repblend.stages.context import ENCODER_STUDENTS, Cell, Paths
 from repblend.stages.students import StudentModel, encoder_students, head_pair, head_students
-
-ENCODER_STUDENTS = "encoder-students"
-"""Variant of a coreset's cell: students train the whole image encoder on it."""
-
 
 
 def is_coreset(cell: Cell, params: Params) -> bool:
@@ -26,7 +22,7 @@ def trains_encoder(cell: Cell, params: Params) -> bool:
         ValueError: the method is unknown.
     """
     if is_coreset(cell, params):
-        return cell.method.endswith(f"+{ENCODER_STUDENTS}")
+        return cell.method.endswith(ENCODER_STUDENTS)
     return find_method(cell.base_method).matched == "image-encoder"
 
 
@@ -34,7 +30,7 @@ def student_model(cell: Cell, encoder: ImageEncoder, params: Params, paths: Path
     """Return the students of a cell, on the encoder that the features come from; raises as `trains_encoder`."""
     if trains_encoder(cell, params):
         return encoder_students(encoder, params, paths, features)
-    return head_students(encoder, head_pair(features, params.heads.width), features.val, features.test,
+    return head_students(encoder, head_pair(*features.widths, params.heads.width), features.val, features.test,
                          params.compute.encoder_chunk)
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 from repblend.params import Params, base_method
 from repblend.store import JSON
 
+ENCODER_STUDENTS = "+encoder-students"
+"""Ends the name of a set that students train the whole image encoder on, though it was not made for that."""
+
 
 @dataclass(frozen=True)
 class Cell:

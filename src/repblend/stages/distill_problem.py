@@ -13,7 +13,7 @@ from repblend.analysis.reference import collapse_measures, embedded
 from repblend.coresets.candidates import candidate_pairs
 from repblend.coresets.random import random_pairs
 from repblend.data.features import Features, feature_files, read_features
-from repblend.data.images import normalise, png_bytes, read_images
+from repblend.data.images import png_bytes
 from repblend.data.karpathy import read_annotations
 from repblend.encoders.image import ImageEncoder, encode_in_chunks
 from repblend.encoders.registry import load_image_encoder
@@ -23,23 +23,42 @@ from repblend.evaluation.student import Recipe, published_decay_start
 from repblend.experts.trajectories import TrajectoryStore, trajectory_files
 from repblend.matching.distillation import Distillation, Draws, Matcher
 from repblend.matching.encode_once import ENCODER_GRAPHS, EncodeOnce, Pixels
-from repblend.matching.gradient import GRADIENTS, NORMALISERS, Objective, PerModality
+from repblend.matching.gradient import GRADIENTS, NORMALISERS
 from repblend.matching.journal import CRITERION
 from repblend.matching.losses import LOGIT_TEMPERATURES, LOSSES
 from repblend.matching.outer import RATE_SPACES, SCHEDULES, Learned, Momenta, OuterRates, adam, sgd, warmed_up
 from repblend.matching.perturbation import Draw, draw_blend, draw_noise
+from repblend.matching.second_order import with_fastest_second_order
 from repblend.matching.similarity import FullSimilarity, IdentitySimilarity, LowRankSimilarity, Similarity
+from repblend.matching.step import Objective, PerModality, Student, SyntheticData
 from repblend.matching.synthetic_set import SyntheticSet
 from repblend.methods import find_method
 from repblend.methods.declaration import Method
 from repblend.params import DistillSettings, Params
 from repblend.stages.cells import schedule_of, student_model
 from repblend.stages.context import StageContext
-from repblend.stages.students import StudentModel, head_pair, make_evaluator
+from repblend.stages.students import StudentModel, head_pair, make_evaluator, read_pixels
 from repblend.store import JSON
 from repblend.streams import stream
 
 NUM_SPECIMENS = 8
+TRIAL_PAIRS = 2
+
+
+@dataclass(frozen=True)
+class ReferenceModel:
+    """Frozen encoders and the heads of an expert."""
+
+    encoder: ImageEncoder
+    encoder_chunk: int
+    heads: HeadPair
+    theta: PerModality
+    """(P,) each."""
+
+    def __call__(self, images: Tensor, texts: Tensor) -> PerModality:
+        """Return embeddings (N, D) of normalised images (N, 3, H, W) and text embeddings (N, D_txt), in float64."""
+        encoded = encode_in_chunks(self.encoder, images, self.encoder_chunk)
+        return embedded(PerModality(encoded, texts), self.theta, self.heads.student)
 
 
 @dataclass(frozen=True)
@@ -56,9 +75,8 @@ class Problem:
     """What is matched: heads, or the image encoder and a text head."""
     trajectories: TrajectoryStore
     """Of experts of that kind."""
-    reference_heads: HeadPair
-    reference: PerModality
-    """Heads of an expert, (P,) each: collapse is measured in their space, whatever is matched."""
+    reference: ReferenceModel
+    """Collapse is measured in its space, whatever is matched."""
     evaluator: Evaluator
     """Looks at the validation split only."""
     recipe: Recipe
@@ -67,6 +85,8 @@ class Problem:
     """Rows of the training captions that the set starts from."""
     initial_images: Tensor
     """(N, 3, H, W), normalised."""
+    initial_embedded: PerModality
+    """The initial pairs in the reference embedding, (N, D) each, in float64."""
     captions: list[str]
     """All captions of the training set, in the order of their features."""
     inputs: list[Path]
@@ -83,8 +103,9 @@ class Problem:
         draws = Draws(self.seed, settings.segments, settings.inner_steps, settings.batch_size, self._perturb(),
                       settings.expert_span, settings.max_start)
         temperature = LOGIT_TEMPERATURES[settings.logit_scale](settings.temperature)
-        matcher = Matcher(self._represent(), self.model.towers.student, Objective(LOSSES[settings.loss], temperature),
-                          NORMALISERS[settings.normaliser], GRADIENTS[self.method.gradient])
+        objective = Objective(LOSSES[settings.loss], temperature)
+        matcher = Matcher(self._represent(), self._student(objective), objective, NORMALISERS[settings.normaliser],
+                          GRADIENTS[self.method.gradient])
         return Distillation(learned, self._optimiser(learned), self._schedule, settings.min_rate, matcher, draws,
                             self.trajectories)
 
@@ -103,6 +124,13 @@ class Problem:
             return Pixels
         return partial(ENCODER_GRAPHS[self.settings.encoder_graph], encode=self.encoder.encode,
                        chunk=self.encoder_chunk)
+
+    def _student(self, objective: Objective) -> Student:
+        """What is matched; a few initial pairs show how its loss is best differentiated twice."""
+        few = self.initial_pairs[:TRIAL_PAIRS]
+        data = SyntheticData(self.model.inputs(self.initial_images[:TRIAL_PAIRS]), self.features.train_texts[few],
+                             IdentitySimilarity(len(few)))
+        return with_fastest_second_order(self.model.towers.student, data, self.trajectories.snapshot(0, 0), objective)
 
     def _schedule(self, iteration: int) -> float:
         optimiser = self.settings.optimiser
@@ -143,14 +171,8 @@ class Problem:
         recipe = replace(self.recipe, lr_img=learned.rates.img.item(), lr_txt=learned.rates.txt.item())
         scores = self.evaluator.evaluate_set(self.model.inputs(learned.images), learned.texts,
                                              learned.similarity.matrix(), recipe)
-        real = self._embedded(self.initial_images, self.features.train_texts[self.initial_pairs])
         return {CRITERION: scores.mean_of_best("val")} | collapse_measures(
-            self._embedded(learned.images, learned.texts), real)
-
-    def _embedded(self, images: Tensor, texts: Tensor) -> PerModality:
-        """Embeddings of pairs in the reference model, whatever is matched: frozen encoders and one expert's heads."""
-        encoded = encode_in_chunks(self.encoder, images, self.encoder_chunk)
-        return embedded(PerModality(encoded, texts), self.reference, self.reference_heads.student)
+            self.reference(learned.images, learned.texts), self.initial_embedded)
 
     def specimens(self, result: SyntheticSet) -> JSON:
         """Return what the report shows of single pairs, and the learned similarity."""
@@ -180,7 +202,10 @@ def pose(context: StageContext) -> Problem:
     train = read_annotations(paths.data, params.data.name, params.data.max_caption_words).train
     initial = random_pairs(candidate_pairs(features.train_image_index, params.seed), method.num_pairs(cell.budget),
                            params.seed)
-    names = [train[features.train_image_index[pair]].image for pair in initial]
+    initial_images = read_pixels(paths, [train[features.train_image_index[pair]] for pair in initial],
+                                 params.data.image_size, encoder)
+    reference = ReferenceModel(encoder, params.compute.encoder_chunk, head_pair(*features.widths, params.heads.width),
+                               TrajectoryStore(paths.experts).last(0))
     matches_encoder = method.matched == "image-encoder"
     experts = paths.encoder_experts if matches_encoder else paths.experts
     model, schedule = student_model(cell, encoder, params, paths, features), schedule_of(cell, params)
@@ -188,12 +213,13 @@ def pose(context: StageContext) -> Problem:
         method=method, settings=settings, seed=params.seed, encoder=encoder,
         encoder_chunk=params.compute.encoder_chunk, features=features, model=model,
         trajectories=TrajectoryStore(experts),
-        reference_heads=head_pair(features, params.heads.width), reference=TrajectoryStore(paths.experts).last(0),
+        reference=reference,
         evaluator=make_evaluator(params.evaluate, schedule, {"val": model.val}, model.towers,
                                  settings.validation_seeds, params.seed),
         recipe=_recipe(params, settings, schedule.epochs),
         initial_pairs=initial,
-        initial_images=normalise(read_images(paths.data, names, params.data.image_size), encoder.mean, encoder.std),
+        initial_images=initial_images,
+        initial_embedded=reference(initial_images, features.train_texts[initial]),
         captions=[caption for image in train for caption in image.captions],
         inputs=[*feature_files(paths.features), *trajectory_files(paths.experts),
                 *(trajectory_files(experts) if matches_encoder else []), paths.data / "manifest.json"],

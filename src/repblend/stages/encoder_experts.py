@@ -16,8 +16,8 @@ from repblend.encoders.registry import load_image_encoder
 from repblend.evaluation.protocol import Scores
 from repblend.experts.training import TrainingPairs
 from repblend.experts.trajectories import TrajectoryStore
-from repblend.matching.gradient import PerModality
-from repblend.stages.context import StageContext
+from repblend.matching.step import PerModality
+from repblend.stages.context import ENCODER_STUDENTS, StageContext
 from repblend.stages.expert_training import ExpertProblem, train_experts
 from repblend.stages.provenance import provenance
 from repblend.stages.students import StudentModel, encoder_students
@@ -39,8 +39,9 @@ def run(context: StageContext) -> None:
     inputs = [*sorted(feature_files(paths.features)), paths.data / "manifest.json"]
     train_experts(context, SECTIONS, problem, paths.encoder_experts, inputs)
     num_pairs = len(features.train_texts)
-    write_json(paths.metrics("evaluate", "full-data+encoder-students"), _scores(context, model).to_json() | {
-        "cell": {"method": "full-data+encoder-students", "budget": num_pairs}, "num_pairs": num_pairs,
+    method = f"full-data{ENCODER_STUDENTS}"
+    write_json(paths.metrics("evaluate", method), _scores(context, model).to_json() | {
+        "cell": {"method": method, "budget": num_pairs}, "num_pairs": num_pairs,
         "stored_bytes": None, "provenance": provenance(context, SECTIONS, inputs)})
 
 

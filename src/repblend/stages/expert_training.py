@@ -9,7 +9,7 @@ from repblend.evaluation.protocol import Split, score
 from repblend.evaluation.towers import Towers
 from repblend.experts.training import ExpertBatch, StepResult, TrainingPairs, draw_epoch, train_expert
 from repblend.experts.trajectories import TrajectoryStore, write_trajectory
-from repblend.matching.gradient import PerModality
+from repblend.matching.step import PerModality
 from repblend.params import Experts
 from repblend.progress import progress
 from repblend.stages.context import StageContext

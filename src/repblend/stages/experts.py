@@ -16,5 +16,5 @@ def run(context: StageContext) -> None:
     params, paths = context.params, context.paths
     features = read_features(paths.features)
     problem = ExpertProblem("expert", params.experts, training_pairs(features), features.val,
-                            head_pair(features, params.heads.width))
+                            head_pair(*features.widths, params.heads.width))
     train_experts(context, SECTIONS, problem, paths.experts, sorted(feature_files(paths.features)))

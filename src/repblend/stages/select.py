@@ -13,18 +13,16 @@ from repblend.coresets.joint import joint_features
 from repblend.coresets.k_center import k_center
 from repblend.coresets.random import random_pairs
 from repblend.data.features import Features, feature_files, read_features
-from repblend.data.images import normalise, read_images
 from repblend.data.karpathy import read_annotations
-from repblend.encoders.heads import init_head
 from repblend.encoders.registry import load_image_encoder
 from repblend.experts.training import ExpertBatch, draw_epoch, train_expert
-from repblend.matching.gradient import PerModality
 from repblend.matching.similarity import IdentitySimilarity
+from repblend.matching.step import PerModality
 from repblend.matching.synthetic_set import SyntheticSet
 from repblend.params import Params, WarmUp
 from repblend.stages.context import StageContext
 from repblend.stages.provenance import provenance
-from repblend.stages.students import head_pair, training_pairs
+from repblend.stages.students import head_pair, read_pixels, training_pairs
 from repblend.store import write_json
 from repblend.streams import stream
 
@@ -37,17 +35,17 @@ def run(context: StageContext) -> None:
     features = read_features(paths.features)
     train = read_annotations(paths.data, params.data.name, params.data.max_caption_words).train
     pairs = _choose(cell.method, cell.budget, features, params)
-    names = [train[features.train_image_index[pair]].image for pair in pairs]
+    shown = [train[features.train_image_index[pair]] for pair in pairs]
     encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
-    images = normalise(read_images(paths.data, names, params.data.image_size), encoder.mean, encoder.std)
+    images = read_pixels(paths, shown, params.data.image_size, encoder)
     select = params.select
     metadata = {"cell": cell.to_json(), "loss": select.loss, "pairs": pairs}
     SyntheticSet(images, features.train_texts[pairs], IdentitySimilarity(len(pairs)), select.lr_img[cell.method],
                  select.lr_txt[cell.method], metadata).write(paths.set(cell))
     captions = [caption for image in train for caption in image.captions]
     write_json(paths.metrics("select", cell), {
-        "cell": cell.to_json(), "pairs": [{"image": name, "caption": captions[pair]}
-                                          for name, pair in zip(names, pairs, strict=True)],
+        "cell": cell.to_json(), "pairs": [{"image": image.image, "caption": captions[pair]}
+                                          for image, pair in zip(shown, pairs, strict=True)],
         "provenance": provenance(context, SECTIONS, [*feature_files(paths.features), paths.data / "manifest.json"])})
 
 
@@ -90,7 +88,7 @@ CORESETS: dict[str, Callable[[Tensor, int, Features, Params], list[int]]] = {
 
 def _joint(candidates: Tensor, features: Features, params: Params) -> Tensor:
     """Joint features (I, 2 D) of the candidates under heads that were warmed up on the real pairs."""
-    heads = head_pair(features, params.heads.width)
+    heads = head_pair(*features.widths, params.heads.width)
     warm = _warm_up(features, params.select.warm_up, params.heads.width, params.seed)
     images = features.train_images[0][features.train_image_index[candidates]]
     return joint_features(images, features.train_texts[candidates], warm, heads.student)
@@ -105,7 +103,8 @@ def _times_forgotten(features: Features, settings: WarmUp, num_epochs: int, widt
     """How often each caption row was forgotten, (M,); the training goes on where herding's warm-up ends."""
     epochs = _warm_up_epochs(features, settings, num_epochs, seed)
     heads = _warm_up_heads(features, settings, epochs, width, seed)
-    correct, seen = record_correctness(training_pairs(features), epochs, heads, head_pair(features, width).student)
+    student = head_pair(*features.widths, width).student
+    correct, seen = record_correctness(training_pairs(features), epochs, heads, student)
     return forgetting_counts(correct, seen)
 
 
@@ -118,9 +117,9 @@ def _warm_up_epochs(features: Features, settings: WarmUp, num_epochs: int, seed:
 def _warm_up_heads(features: Features, settings: WarmUp, epochs: list[list[ExpertBatch]], width: int,
                    seed: int) -> Iterator[PerModality]:
     """Yield the initial heads, then those after every step."""
-    heads, pairs = head_pair(features, width), training_pairs(features)
-    initial = PerModality(init_head(heads.img, stream(seed, "coreset", "warm-up", "image head")),
-                          init_head(heads.txt, stream(seed, "coreset", "warm-up", "text head")))
+    heads, pairs = head_pair(*features.widths, width), training_pairs(features)
+    initial = heads.initial(stream(seed, "coreset", "warm-up", "image head"),
+                            stream(seed, "coreset", "warm-up", "text head"))
     yield initial
     steps = train_expert(pairs, initial, itertools.chain.from_iterable(epochs), heads.student, settings.lr, 0.0, 0.0,
                          settings.temperature)

@@ -1,6 +1,6 @@
 """Students as `params.yaml` describes them: what the stages that train them have in common."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -19,9 +19,9 @@ from repblend.params import Evaluate, Params, StudentSchedule
 from repblend.stages.context import Paths
 
 
-def head_pair(features: Features, width: int) -> HeadPair:
-    """Return the sizes of both heads on these features."""
-    return HeadPair(HeadSpec(features.train_images.shape[-1], width), HeadSpec(features.train_texts.shape[-1], width))
+def head_pair(image_width: int, text_width: int, width: int) -> HeadPair:
+    """Return the sizes of both heads, from the widths of frozen features to that of the common space."""
+    return HeadPair(HeadSpec(image_width, width), HeadSpec(text_width, width))
 
 
 def encoder_and_head(features: Features, encoder: ImageEncoder) -> EncoderAndHead:
@@ -57,16 +57,11 @@ def encoder_students(encoder: ImageEncoder, params: Params, paths: Paths, featur
     def with_pixels(split: SplitFeatures, images: tuple[AnnotatedImage, ...]) -> SplitFeatures:
         return replace(split, images=read_pixels(paths, images, params.data.image_size, encoder))
 
-    return StudentModel(encoder_and_head(features, encoder), as_they_are,
+    return StudentModel(encoder_and_head(features, encoder), lambda images: images,
                         with_pixels(features.val, annotations.val), with_pixels(features.test, annotations.test))
 
 
-def as_they_are(images: Tensor) -> Tensor:
-    """What students see that have an encoder of their own."""
-    return images
-
-
-def read_pixels(paths: Paths, images: tuple[AnnotatedImage, ...], image_size: int, encoder: ImageEncoder) -> Tensor:
+def read_pixels(paths: Paths, images: Iterable[AnnotatedImage], image_size: int, encoder: ImageEncoder) -> Tensor:
     """Read images (N, 3, H, W), normalised for the encoder."""
     return normalise(read_images(paths.data, [image.image for image in images], image_size), encoder.mean, encoder.std)
 

@@ -10,28 +10,31 @@ the paper, at the embedded scale).
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from repblend.data.features import Features, SplitFeatures, feature_files, read_features
 from repblend.data.icons import read_icons
 from repblend.data.images import normalise
 from repblend.data.karpathy import AnnotatedImage, Annotations, read_annotations
-from repblend.encoders.heads import HeadSpec
 from repblend.encoders.image import ImageEncoder, encode_in_chunks
 from repblend.encoders.registry import load_image_encoder, load_text_encoder
 from repblend.encoders.text import TextEncoder
-from repblend.evaluation.protocol import HeadPair, Scores, initial_heads, scored_epochs, student_batches
+from repblend.evaluation.protocol import Scores
 from repblend.evaluation.recall import chance_recalls
-from repblend.evaluation.student import train_students
 from repblend.evaluation.zero_shot import WordScores, WordTask, word_task
-from repblend.matching.gradient import PerModality
 from repblend.matching.synthetic_set import SyntheticSet
 from repblend.params import Params
 from repblend.progress import progress
 from repblend.stages.cells import recipe_of, schedule_of, student_model, trains_encoder
 from repblend.stages.context import Cell, StageContext
 from repblend.stages.provenance import provenance
-from repblend.stages.students import StudentModel, encoder_students, head_students, make_evaluator, read_pixels
+from repblend.stages.students import (
+    StudentModel,
+    encoder_students,
+    head_pair,
+    head_students,
+    make_evaluator,
+    read_pixels,
+)
 from repblend.store import JSON, write_json
 
 SECTIONS = ["compute", "data", "encode", "heads", "evaluate", "transfer"]
@@ -75,8 +78,7 @@ def _students_on(context: StageContext, subject: Subject, encoder: ImageEncoder)
     params, paths, features = context.params, context.paths, subject.features
     if trains_encoder(subject.cell, params):
         return encoder_students(encoder, params, paths, features)
-    heads = HeadPair(HeadSpec(encoder.feature_dim, params.heads.width),
-                     HeadSpec(features.train_texts.shape[-1], params.heads.width))
+    heads = head_pair(encoder.feature_dim, features.train_texts.shape[-1], params.heads.width)
 
     def seen(split: SplitFeatures, images: tuple[AnnotatedImage, ...]) -> SplitFeatures:
         pixels = read_pixels(paths, images, params.data.image_size, encoder)
@@ -88,16 +90,18 @@ def _students_on(context: StageContext, subject: Subject, encoder: ImageEncoder)
 
 def _zero_shot(context: StageContext, subject: Subject) -> JSON:
     """Train students of the set's own encoder once, and score them on both tasks."""
-    params, cell = context.params, subject.cell
+    params, cell, synthetic = context.params, subject.cell, subject.synthetic
     encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
     model = student_model(cell, encoder, params, context.paths, subject.features)
-    texts, schedule = load_text_encoder(params.encode.text_encoder), schedule_of(cell, params)
-    epochs = scored_epochs(schedule.epochs, schedule.scored_intervals)
+    texts = load_text_encoder(params.encode.text_encoder)
     icons, task = _icons(encoder, model, texts, params), word_task([each.captions for each in subject.annotations.test])
-    student = model.towers.student
-    on_icons = Scores(student, {"val": model.val, "test": icons}, epochs)
-    on_words = WordScores(student, model.test.images[task.images], texts.encode(task.words), task.labels, epochs)
-    _train(subject, model, params, on_icons, on_words)
+    evaluator = make_evaluator(params.evaluate, schedule_of(cell, params), {"val": model.val, "test": icons},
+                               model.towers, params.evaluate.num_seeds, params.seed)
+    on_icons = evaluator.scores()
+    on_words = WordScores(model.towers.student, model.test.images[task.images], texts.encode(task.words), task.labels,
+                          on_icons.epochs)
+    evaluator.train_on_set(model.inputs(synthetic.images), synthetic.texts, synthetic.similarity.matrix(),
+                           recipe_of(cell, synthetic, params), on_icons.record, on_words.record)
     protocols = on_icons.to_json()["protocols"]
     chosen = [seed["epoch"] for seed in protocols["held-out"]["seeds"]]
     return {"icons": {"metric": "retrieval", "num_images": len(icons.images), "protocols": protocols,
@@ -109,21 +113,6 @@ def _icons(encoder: ImageEncoder, model: StudentModel, texts: TextEncoder, param
     pixels, captions = read_icons(params.transfer.num_icons, params.data.image_size, params.data.max_caption_words)
     images = model.inputs(normalise(pixels, encoder.mean, encoder.std))
     return SplitFeatures(images, texts.encode(captions), torch.arange(len(captions)))
-
-
-def _train(subject: Subject, model: StudentModel, params: Params, *scores: Scores | WordScores) -> None:
-    """Train the students that stage `evaluate` trains, with others looking on."""
-    cell, synthetic, settings = subject.cell, subject.synthetic, params.evaluate
-    epochs = schedule_of(cell, params).epochs
-    initial = initial_heads(params.seed, settings.num_seeds, model.towers)
-    batches = student_batches(params.seed, settings.num_seeds, len(synthetic.images), epochs, settings.batch_size)
-
-    def record(epoch: int, trained: PerModality, loss: Tensor) -> None:
-        for each in scores:
-            each.record(epoch, trained, loss)
-
-    train_students(model.inputs(synthetic.images), synthetic.texts, synthetic.similarity.matrix(), initial, batches,
-                   model.towers.student, recipe_of(cell, synthetic, params), record)
 
 
 def _words_to_json(task: WordTask) -> JSON:

@@ -1,0 +1,109 @@
+"""One inner step of a student: the matched model, the synthetic data it sees, and its loss (parity/README.md 1.1).
+
+Shapes: N pairs, B pairs of a batch, S inner steps, P parameters of one modality, D embedding width.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from repblend.matching.losses import Loss, cosine_logits
+from repblend.matching.perturbation import Perturbation
+from repblend.matching.similarity import Similarity
+
+Tower = Callable[[Tensor, Tensor], Tensor]
+"""(inputs (B, ...), flat parameters (P,)) -> embeddings (B, D), twice differentiable in both."""
+
+
+class PerModality(NamedTuple):
+    """One tensor for the image side and one for the text side."""
+
+    img: Tensor
+    txt: Tensor
+
+
+def as_it_is(inputs: Tensor, flat: Tensor) -> Tensor:
+    """A tower that does nothing."""
+    return inputs
+
+
+class Student(NamedTuple):
+    """The matched two-tower model: what a flat parameter vector means on each side."""
+
+    image: Tower
+    """From image representations to embeddings."""
+    text: Tower
+    """From text embeddings (frozen) to embeddings of the common space."""
+    represent: Tower = as_it_is
+    """From what is stored of an image to its representation: the trained encoder, or nothing where that is frozen."""
+    stack: Callable[[Tower], Tower] = torch.func.vmap
+    """Turns a tower into one for S parameter vectors (S, P) and S batches (S, B, ...)."""
+    second_order: str = "forward-over-reverse"
+    """How its loss is differentiated twice: a name in `repblend.matching.second_order.SECOND_ORDER`."""
+
+    def embed_images(self, inputs: Tensor, flat: Tensor) -> Tensor:
+        """Represent and embed images, (B, ...) -> (B, D)."""
+        return self.image(self.represent(inputs, flat), flat)
+
+
+@dataclass(frozen=True)
+class SyntheticData:
+    """What is distilled, as the matched model sees it."""
+
+    images: Tensor
+    """(N, D_img) frozen features of the synthetic images; pixels where the image encoder itself is matched."""
+    texts: Tensor
+    """(N, D_txt) raw text embeddings."""
+    similarity: Similarity
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"images": self.images, "texts": self.texts} | self.similarity.tensors()
+
+    def rows(self, indices: Tensor) -> "SyntheticData":
+        return SyntheticData(self.images[indices], self.texts[indices], self.similarity.rows(indices))
+
+    def with_tensors(self, tensors: dict[str, Tensor]) -> "SyntheticData":
+        return SyntheticData(tensors["images"], tensors["texts"], self.similarity.with_tensors(tensors))
+
+    def as_leaves(self) -> "SyntheticData":
+        """The same values as new leaves that gradients can be taken with respect to."""
+        return self.with_tensors({name: value.detach().requires_grad_() for name, value in self.tensors().items()})
+
+
+class InnerStep(NamedTuple):
+    """The draws of one inner step."""
+
+    indices: Tensor
+    """(B,) pairs of the batch, distinct."""
+    perturbation: Perturbation | None
+    """RB or its stand-in; None leaves representations as they are."""
+
+
+class Objective(NamedTuple):
+    """The student's loss."""
+
+    loss: Loss
+    temperature: float
+
+
+def inner_loss(student: Student, theta: PerModality, batch: SyntheticData, perturbation: Perturbation | None,
+               objective: Objective) -> Tensor:
+    """Return the student's loss on one batch, a scalar."""
+    images, texts = student.represent(batch.images, theta.img), batch.texts
+    if perturbation is not None:
+        images, texts = perturbation.apply(images, texts)
+    logits = cosine_logits(student.image(images, theta.img), student.text(texts, theta.txt), objective.temperature)
+    return objective.loss(logits, batch.similarity.matrix())
+
+
+def per_modality(function: Callable[..., Tensor], *values: PerModality) -> PerModality:
+    """Apply a function to the image sides of the values, and to their text sides."""
+    return PerModality(*(function(*side) for side in zip(*values, strict=True)))
+
+
+def as_leaves(theta: PerModality) -> PerModality:
+    """Return the same values as new leaves that gradients can be taken with respect to."""
+    return PerModality(*(value.detach().requires_grad_() for value in theta))

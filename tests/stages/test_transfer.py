@@ -15,6 +15,7 @@ from repblend.encoders.registry import load_image_encoder, load_text_encoder
 from repblend.evaluation.protocol import initial_heads, student_batches
 from repblend.evaluation.recall import chance_recalls
 from repblend.evaluation.student import Recipe, published_decay_start, train_students
+from repblend.evaluation.towers import HeadPair
 from repblend.evaluation.zero_shot import word_task
 from repblend.matching.similarity import LowRankSimilarity
 from repblend.matching.step import PerModality, Student
@@ -22,7 +23,6 @@ from repblend.matching.synthetic_set import SyntheticSet
 from repblend.params import Params, Section, read_yaml
 from repblend.stages import encode, evaluate, prepare, transfer
 from repblend.stages.context import Cell, Paths, StageContext
-from repblend.stages.students import head_pair
 from repblend.store import read_json
 
 ROOT = Path(__file__).parents[2]
@@ -96,10 +96,11 @@ def heads_at(folder: Path, features: Features, epochs: list[int]) -> tuple[list[
     """Each seed's heads after its epoch, trained again."""
     synthetic, params = SyntheticSet.read(Paths(folder).set(CELL)), tiny_params()
     images = load_image_encoder("efficientnet_lite0", 32).encode(synthetic.images)
-    student = head_pair(*features.widths, 16).student
+    heads = HeadPair.of_widths(*features.widths, 16)
+    student = heads.student
     kept: dict[int, PerModality] = {}
     train_students(images, synthetic.texts, synthetic.similarity.matrix(),
-                   initial_heads(0, 3, head_pair(*features.widths, 16)), student_batches(0, 3, 6, 6, 4), student,
+                   initial_heads(0, 3, heads), student_batches(0, 3, 6, 6, 4), student,
                    Recipe(0.05, 0.04, params.evaluate.momentum, params.evaluate.weight_decay, "infonce",
                           params.evaluate.temperature, published_decay_start(6)),
                    lambda epoch, heads, _: kept.update({epoch: PerModality(*(value.clone() for value in heads))}))

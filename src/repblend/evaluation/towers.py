@@ -41,6 +41,11 @@ class HeadPair:
     img: HeadSpec
     txt: HeadSpec
 
+    @classmethod
+    def of_widths(cls, image_width: int, text_width: int, width: int) -> "HeadPair":
+        """Return heads from the widths of frozen features to that of the common space."""
+        return cls(HeadSpec(image_width, width), HeadSpec(text_width, width))
+
     @property
     def student(self) -> Student:
         return Student(lambda x, flat: apply_head(x, flat, self.img), lambda x, flat: apply_head(x, flat, self.txt))

@@ -3,9 +3,10 @@
 from repblend.data.features import feature_files, read_features
 from repblend.evaluation.recall import chance_recalls
 from repblend.evaluation.student import Recipe
+from repblend.evaluation.towers import HeadPair
 from repblend.stages.context import StageContext
 from repblend.stages.provenance import provenance
-from repblend.stages.students import head_pair, make_evaluator, training_pairs
+from repblend.stages.students import make_evaluator, training_pairs
 from repblend.store import write_json
 
 SECTIONS = ["compute", "heads", "experts", "evaluate"]
@@ -16,9 +17,10 @@ def run(context: StageContext) -> None:
     params, paths = context.params, context.paths
     features = read_features(paths.features)
     record = {"provenance": provenance(context, SECTIONS, feature_files(paths.features))}
-    evaluator = make_evaluator(params.evaluate, params.evaluate.full_data,
-                               {"val": features.val, "test": features.test},
-                               head_pair(*features.widths, params.heads.width), params.evaluate.num_seeds, params.seed)
+    heads = HeadPair.of_widths(*features.widths, params.heads.width)
+    splits = {"val": features.val, "test": features.test}
+    evaluator = make_evaluator(params.evaluate, params.evaluate.full_data, splits, heads, params.evaluate.num_seeds,
+                               params.seed)
     experts = params.experts
     recipe = Recipe(experts.lr, experts.lr, params.evaluate.momentum, params.evaluate.weight_decay, "infonce",
                     experts.temperature, decay_from=None)

@@ -3,11 +3,12 @@
 from repblend.data.features import Features
 from repblend.encoders.image import ImageEncoder
 from repblend.evaluation.student import Recipe, published_decay_start
+from repblend.evaluation.towers import HeadPair
 from repblend.matching.synthetic_set import SyntheticSet
 from repblend.methods import find_method
 from repblend.params import Params, StudentSchedule
 from repblend.stages.context import ENCODER_STUDENTS, Cell, Paths
-from repblend.stages.students import StudentModel, encoder_students, head_pair, head_students
+from repblend.stages.students import StudentModel, encoder_students, head_students
 
 
 def is_coreset(cell: Cell, params: Params) -> bool:
@@ -30,7 +31,7 @@ def student_model(cell: Cell, encoder: ImageEncoder, params: Params, paths: Path
     """Return the students of a cell, on the encoder that the features come from; raises as `trains_encoder`."""
     if trains_encoder(cell, params):
         return encoder_students(encoder, params, paths, features)
-    return head_students(encoder, head_pair(*features.widths, params.heads.width), features.val, features.test,
+    return head_students(encoder, HeadPair.of_widths(*features.widths, params.heads.width), features.val, features.test,
                          params.compute.encoder_chunk)
 
 

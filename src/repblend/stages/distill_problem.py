@@ -37,7 +37,7 @@ from repblend.methods.declaration import Method
 from repblend.params import DistillSettings, Params
 from repblend.stages.cells import schedule_of, student_model
 from repblend.stages.context import StageContext
-from repblend.stages.students import StudentModel, head_pair, make_evaluator, read_pixels
+from repblend.stages.students import StudentModel, make_evaluator, read_pixels
 from repblend.store import JSON
 from repblend.streams import stream
 
@@ -204,8 +204,8 @@ def pose(context: StageContext) -> Problem:
                            params.seed)
     initial_images = read_pixels(paths, [train[features.train_image_index[pair]] for pair in initial],
                                  params.data.image_size, encoder)
-    reference = ReferenceModel(encoder, params.compute.encoder_chunk, head_pair(*features.widths, params.heads.width),
-                               TrajectoryStore(paths.experts).last(0))
+    heads = HeadPair.of_widths(*features.widths, params.heads.width)
+    reference = ReferenceModel(encoder, params.compute.encoder_chunk, heads, TrajectoryStore(paths.experts).last(0))
     matches_encoder = method.matched == "image-encoder"
     experts = paths.encoder_experts if matches_encoder else paths.experts
     model, schedule = student_model(cell, encoder, params, paths, features), schedule_of(cell, params)

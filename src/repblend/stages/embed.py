@@ -9,13 +9,13 @@ from repblend.analysis import collapse, dosnes
 from repblend.analysis.reference import embedded, measure_set
 from repblend.encoders.image import encode_in_chunks
 from repblend.encoders.registry import load_image_encoder
+from repblend.evaluation.towers import HeadPair
 from repblend.experts.trajectories import TrajectoryStore
 from repblend.matching.step import PerModality, Student
 from repblend.matching.synthetic_set import SyntheticSet
 from repblend.params import Params
 from repblend.stages.context import Cell, StageContext
 from repblend.stages.provenance import provenance
-from repblend.stages.students import head_pair
 from repblend.store import JSON, write_json
 from repblend.streams import stream
 
@@ -33,7 +33,7 @@ def run(context: StageContext) -> None:
     pairs, real = (_features(SyntheticSet.read(path), params) for path in files)
     trajectories = TrajectoryStore(paths.experts)
     references = [trajectories.last(expert) for expert in range(len(trajectories))]
-    student = head_pair(*(side.shape[-1] for side in pairs), params.heads.width).student
+    student = HeadPair.of_widths(*(side.shape[-1] for side in pairs), params.heads.width).student
     write_json(paths.metrics("embed", cell), {
         "cell": cell.to_json(), "num_pairs": len(pairs.txt), "num_references": len(references),
         "measures": measure_set(pairs, real, references, student),

@@ -4,9 +4,10 @@ Resumes after the last expert that was finished; every expert draws from streams
 """
 
 from repblend.data.features import feature_files, read_features
+from repblend.evaluation.towers import HeadPair
 from repblend.stages.context import StageContext
 from repblend.stages.expert_training import ExpertProblem, train_experts
-from repblend.stages.students import head_pair, training_pairs
+from repblend.stages.students import training_pairs
 
 SECTIONS = ["compute", "heads", "experts"]
 
@@ -16,5 +17,5 @@ def run(context: StageContext) -> None:
     params, paths = context.params, context.paths
     features = read_features(paths.features)
     problem = ExpertProblem("expert", params.experts, training_pairs(features), features.val,
-                            head_pair(*features.widths, params.heads.width))
+                            HeadPair.of_widths(*features.widths, params.heads.width))
     train_experts(context, SECTIONS, problem, paths.experts, sorted(feature_files(paths.features)))

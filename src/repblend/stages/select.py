@@ -15,6 +15,7 @@ from repblend.coresets.random import random_pairs
 from repblend.data.features import Features, feature_files, read_features
 from repblend.data.karpathy import read_annotations
 from repblend.encoders.registry import load_image_encoder
+from repblend.evaluation.towers import HeadPair
 from repblend.experts.training import ExpertBatch, draw_epoch, train_expert
 from repblend.matching.similarity import IdentitySimilarity
 from repblend.matching.step import PerModality
@@ -22,7 +23,7 @@ from repblend.matching.synthetic_set import SyntheticSet
 from repblend.params import Params, WarmUp
 from repblend.stages.context import StageContext
 from repblend.stages.provenance import provenance
-from repblend.stages.students import head_pair, read_pixels, training_pairs
+from repblend.stages.students import read_pixels, training_pairs
 from repblend.store import write_json
 from repblend.streams import stream
 
@@ -88,7 +89,7 @@ CORESETS: dict[str, Callable[[Tensor, int, Features, Params], list[int]]] = {
 
 def _joint(candidates: Tensor, features: Features, params: Params) -> Tensor:
     """Joint features (I, 2 D) of the candidates under heads that were warmed up on the real pairs."""
-    heads = head_pair(*features.widths, params.heads.width)
+    heads = HeadPair.of_widths(*features.widths, params.heads.width)
     warm = _warm_up(features, params.select.warm_up, params.heads.width, params.seed)
     images = features.train_images[0][features.train_image_index[candidates]]
     return joint_features(images, features.train_texts[candidates], warm, heads.student)
@@ -103,7 +104,7 @@ def _times_forgotten(features: Features, settings: WarmUp, num_epochs: int, widt
     """How often each caption row was forgotten, (M,); the training goes on where herding's warm-up ends."""
     epochs = _warm_up_epochs(features, settings, num_epochs, seed)
     heads = _warm_up_heads(features, settings, epochs, width, seed)
-    student = head_pair(*features.widths, width).student
+    student = HeadPair.of_widths(*features.widths, width).student
     correct, seen = record_correctness(training_pairs(features), epochs, heads, student)
     return forgetting_counts(correct, seen)
 
@@ -117,7 +118,7 @@ def _warm_up_epochs(features: Features, settings: WarmUp, num_epochs: int, seed:
 def _warm_up_heads(features: Features, settings: WarmUp, epochs: list[list[ExpertBatch]], width: int,
                    seed: int) -> Iterator[PerModality]:
     """Yield the initial heads, then those after every step."""
-    heads, pairs = head_pair(*features.widths, width), training_pairs(features)
+    heads, pairs = HeadPair.of_widths(*features.widths, width), training_pairs(features)
     initial = heads.initial(stream(seed, "coreset", "warm-up", "image head"),
                             stream(seed, "coreset", "warm-up", "text head"))
     yield initial

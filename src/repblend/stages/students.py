@@ -19,11 +19,6 @@ from repblend.params import Evaluate, Params, StudentSchedule
 from repblend.stages.context import Paths
 
 
-def head_pair(image_width: int, text_width: int, width: int) -> HeadPair:
-    """Return the sizes of both heads, from the widths of frozen features to that of the common space."""
-    return HeadPair(HeadSpec(image_width, width), HeadSpec(text_width, width))
-
-
 def encoder_and_head(features: Features, encoder: ImageEncoder) -> EncoderAndHead:
     """Return the trained image encoder with the text head that fits it."""
     return EncoderAndHead(encoder, HeadSpec(features.train_texts.shape[-1], encoder.feature_dim))

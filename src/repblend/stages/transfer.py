@@ -20,6 +20,7 @@ from repblend.encoders.registry import load_image_encoder, load_text_encoder
 from repblend.encoders.text import TextEncoder
 from repblend.evaluation.protocol import Scores
 from repblend.evaluation.recall import chance_recalls
+from repblend.evaluation.towers import HeadPair
 from repblend.evaluation.zero_shot import WordScores, WordTask, word_task
 from repblend.matching.synthetic_set import SyntheticSet
 from repblend.params import Params
@@ -30,7 +31,6 @@ from repblend.stages.provenance import provenance
 from repblend.stages.students import (
     StudentModel,
     encoder_students,
-    head_pair,
     head_students,
     make_evaluator,
     read_pixels,
@@ -78,7 +78,7 @@ def _students_on(context: StageContext, subject: Subject, encoder: ImageEncoder)
     params, paths, features = context.params, context.paths, subject.features
     if trains_encoder(subject.cell, params):
         return encoder_students(encoder, params, paths, features)
-    heads = head_pair(encoder.feature_dim, features.train_texts.shape[-1], params.heads.width)
+    heads = HeadPair.of_widths(encoder.feature_dim, features.train_texts.shape[-1], params.heads.width)
 
     def seen(split: SplitFeatures, images: tuple[AnnotatedImage, ...]) -> SplitFeatures:
         pixels = read_pixels(paths, images, params.data.image_size, encoder)

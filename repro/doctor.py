@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repblend.params import read_params
+from repro.engine import NoEngine, connect
 from repro.workspace import environment, find_root, python
 
 NEEDED_DISK_GIB = 2.0
@@ -113,14 +114,10 @@ def check_git(root: Path) -> Finding:
 
 
 def check_docker(root: Path) -> Finding:
-    import docker
-
     try:
-        client = docker.from_env(timeout=5)
-        version = client.version()["Version"]
-    except docker.errors.DockerException:
-        return Finding("docker", "note", "no engine answers; the stages run on this machine directly")
-    return Finding("docker", "ok", f"engine {version}")
+        return Finding("docker", "ok", f"engine {connect().version()['Version']}")
+    except NoEngine as error:
+        return Finding("docker", "note", str(error))
 
 
 CHECKS: tuple[Callable[[Path], Finding], ...] = (

@@ -1,0 +1,62 @@
+"""A real Docker engine for the tests in this folder: the one that answers, or one that is started for them."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from repro.engine import NoEngine, connect
+
+PATIENCE_S = 60
+
+
+def unavailable(reason: str) -> None:
+    """Skip where a newcomer may have no engine; in CI that is a failure."""
+    if os.environ.get("CI"):
+        pytest.fail(f"CI needs a Docker engine: {reason}")
+    pytest.skip(f"no Docker engine: {reason}")
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[docker.DockerClient]:
+    """A client of a running engine; `DOCKER_HOST` names it."""
+    try:
+        yield connect()
+        return
+    except NoEngine as error:
+        if not shutil.which("dockerd") or os.getuid() != 0:
+            unavailable(str(error))
+    folder = tmp_path_factory.mktemp("engine")
+    process = start_engine(folder)
+    os.environ["DOCKER_HOST"] = f"unix://{folder}/docker.sock"
+    try:
+        yield wait_for_engine(process, folder / "log")
+    finally:
+        del os.environ["DOCKER_HOST"]
+        process.terminate()
+        process.wait()
+
+
+def start_engine(folder: Path) -> subprocess.Popen:
+    """Start an engine whose images and containers lie in a folder; containers have the host's network or none."""
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(
+            ["dockerd", "--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile", folder / "d.pid",
+             "-H", f"unix://{folder}/docker.sock", "--iptables=false", "--bridge=none"],
+            stdout=log, stderr=log, start_new_session=True)
+
+
+def wait_for_engine(process: subprocess.Popen, log: Path) -> docker.DockerClient:
+    """Return a client as soon as the engine answers."""
+    deadline = time.monotonic() + PATIENCE_S
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            return connect()
+        except NoEngine:
+            time.sleep(0.2)
+    raise AssertionError(f"the engine did not start:\n{log.read_text()[-2000:]}")

@@ -20,8 +20,9 @@ from tests.report.synthetic import BUDGETS, ROOT, TRAINED, write_wider, write_wo
 
 FIGURES = ("mean-recall", "learning-curves", "specimens", "similarity", "collapse", "ablation", "sensitivity",
            "spheres", "published-similarity")
-TABLES = ("results-held-out", "results-faithful", "seeds", "orderings", "storage", "origins", "published-flickr30k",
-          "published-coco", "published-larger-encoders", "published-cross-architecture", "published-zero-shot",
+TABLES = ("results-held-out", "results-faithful", "inventory", "seeds", "orderings", "storage", "origins",
+          "published-flickr30k", "published-coco", "published-larger-encoders", "published-cross-architecture",
+          "published-zero-shot",
           "cross-architecture-held-out", "cross-architecture-faithful", "zero-shot", "efficiency", "collapse-measures",
           "ablation", "sensitivity")
 

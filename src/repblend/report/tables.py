@@ -11,6 +11,7 @@ from repblend.report.collapse import measures_table
 from repblend.report.comparison import TITLES as COMPARED
 from repblend.report.comparison import comparison_table
 from repblend.report.efficiency import efficiency_table
+from repblend.report.inventory import inventory_table
 from repblend.report.metrics import ENCODER_STUDENTS, PROTOCOLS, RECALLS, Metrics
 from repblend.report.orderings import orderings_table
 from repblend.report.sensitivity import sensitivity_table
@@ -140,6 +141,7 @@ def origins_table(metrics: Metrics) -> Table:
 
 TABLES: dict[str, Callable[[Metrics], Table]] = {
     **{f"results-{name}": partial(results_table, protocol=name) for name in PROTOCOLS},
+    "inventory": inventory_table,
     "seeds": seeds_table,
     "orderings": orderings_table,
     "storage": storage_table,

@@ -76,7 +76,7 @@ def wider_grid() -> Any:
                            compared_budgets=(100,),
                            encoder_coresets=("random",),
                            variants={"rank": ("repblend+rank-2", "repblend+rank-40"),
-                                     "noise": ("repblend-without-blending+noise-0.1",)})
+                                     "noise": ("repblend-with-noise+low", "repblend-with-noise+high")})
 
 
 def wider_metrics(root: Path) -> Metrics:
@@ -91,11 +91,14 @@ def wider_metrics(root: Path) -> Metrics:
     for name in (name for names in metrics.variants.values() for name in names):
         content = distillation(draw, name, 50)
         rank = int(name.rpartition("-")[2]) if "rank" in name else 10
-        content["provenance"]["parameters"] = {"distill": {"similarity_rank": rank, "optimiser": {"name": "adam"}}}
+        level = {"low": 0.1, "high": 1.0}.get(name.partition("+")[2], 0.5)
+        content["provenance"]["parameters"] = {"distill": {
+            "similarity_rank": rank, "noise_level": level, "optimiser": {"name": "adam"}}}
         write(root, f"distill/{name}-50", content)
         write(root, f"evaluate/{name}-50", evaluation(draw, name, 50, 20.0))
     base = read(root, "distill/repblend-50")
-    base["provenance"]["parameters"] = {"distill": {"similarity_rank": 10, "optimiser": {"name": "adam"}}}
+    base["provenance"]["parameters"] = {"distill": {
+        "similarity_rank": 10, "noise_level": 0.5, "optimiser": {"name": "adam"}}}
     write(root, "distill/repblend-50", base)
     return metrics
 

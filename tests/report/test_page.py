@@ -19,12 +19,12 @@ from tests.report.conftest import make_report
 from tests.report.synthetic import BUDGETS, ROOT, TRAINED, write_wider, write_workspace
 
 FIGURES = ("mean-recall", "learning-curves", "specimens", "similarity", "collapse", "ablation", "sensitivity",
-           "spheres", "published-similarity")
+           "noise", "spheres", "published-similarity")
 TABLES = ("results-held-out", "results-faithful", "inventory", "seeds", "orderings", "storage", "origins",
           "published-flickr30k", "published-coco", "published-larger-encoders", "published-cross-architecture",
           "published-zero-shot",
           "cross-architecture-held-out", "cross-architecture-faithful", "zero-shot", "efficiency", "collapse-measures",
-          "ablation", "sensitivity")
+          "ablation", "sensitivity", "noise")
 
 
 class Page(HTMLParser):

@@ -15,6 +15,7 @@ from repblend.report.curves import learning_curves
 from repblend.report.efficiency import efficiency_table
 from repblend.report.markup import table_html
 from repblend.report.metrics import Metrics
+from repblend.report.noise import noise, noise_table
 from repblend.report.orderings import orderings_table
 from repblend.report.sensitivity import sensitivity, sensitivity_table
 from repblend.report.spheres import spheres, viewpoint
@@ -185,7 +186,7 @@ def test_sensitivity_names_what_each_variant_changes(workspace: Path) -> None:
     rows = parsed(sensitivity_table(wider_metrics(workspace)).to_csv())
     assert [(row["family"], row["setting"]) for row in rows] == [
         ("rank", "similarity_rank 10 (as it is)"), ("rank", "similarity_rank 2"), ("rank", "similarity_rank 40"),
-        ("noise", "as it is"), ("noise", "noise-0.1")]  # nothing to compare with: the names
+        ("noise", "as it is"), ("noise", "noise_level 0.1"), ("noise", "noise_level 1.0")]
     assert rows[1]["metrics_file"] == "metrics/evaluate/repblend+rank-2-50.json"
     stored = read(workspace, "evaluate/repblend+rank-2-50")["protocols"]["held-out"]["mean"]["mean_recall"]
     assert float(rows[1]["mean_recall"]) == stored
@@ -199,11 +200,25 @@ def test_a_variant_that_was_not_run_is_named_and_says_so(workspace: Path) -> Non
     assert (row["setting"], row["status"], row["mean_recall"]) == ("rank-40", "not run", "")
 
 
+def test_a_variant_with_nothing_to_compare_with_is_named(workspace: Path) -> None:
+    metrics = wider_metrics(workspace)
+    (workspace / "metrics" / "distill" / "repblend-with-noise+low-50.json").unlink()
+    assert [row["setting"] for row in parsed(sensitivity_table(metrics).to_csv())][-2:] == ["low", "high"]
+
+
+def test_noise_is_set_beside_blending_and_nothing_after_the_last_iteration(workspace: Path) -> None:
+    rows = parsed(noise_table(wider_metrics(workspace)).to_csv())
+    assert [row["perturbation"] for row in rows] == ["none", "noise 0.1", "noise 1", "blending"]
+    stored = read(workspace, "distill/repblend-with-noise+high-50")["checkpoints"]
+    assert float(rows[2]["modality_gap"]) == stored["modality_gap"][-1] != stored["modality_gap"][0]
+    assert rows[2]["metrics_file"] == "metrics/distill/repblend-with-noise+high-50.json"
+
+
 def test_figures_of_the_wider_grid_are_drawn(workspace: Path, tmp_path: Path) -> None:
     metrics = wider_metrics(write_wider(workspace))
-    for draw in (ablation, sensitivity, spheres, mean_recall, learning_curves):
+    for draw in (ablation, sensitivity, noise, spheres, mean_recall, learning_curves):
         draw(metrics, tmp_path)
-    assert len(list(tmp_path.glob("*.svg"))) == 5
+    assert len(list(tmp_path.glob("*.svg"))) == 6
     assert b"rank" in (tmp_path / "sensitivity.svg").read_bytes()
 
 

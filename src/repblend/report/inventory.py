@@ -28,7 +28,7 @@ ITEMS = (
     Item("Figure 2, right", "Learned similarity matrices", "Learned similarity", "the embedded grid",
          "metrics/specimens/*.json"),
     Item("Figure 3", "Noise in the place of blending", "How much the settings matter",
-         "variants repblend-with-noise; measured by recall", "metrics/evaluate/repblend-with-noise*.json"),
+         "the variants with noise", "metrics/evaluate/repblend-with-noise*.json"),
     Item("Figure 4", "Not described in any source at hand", "How the sets were learned",
          "probably the matching losses of both modalities, which are shown there", "metrics/distill/*.json"),
     Item("Figure 5", "Ablation of blending and symmetric matching", "What each part brings", "the embedded grid",

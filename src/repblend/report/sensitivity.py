@@ -78,16 +78,24 @@ def _kin(one: Variant, other: Variant) -> bool:
 
 
 def _setting(metrics: Metrics, variant: Variant, kin: list[Variant]) -> str:
-    """What the variant sets, of all that its kin change; its name where a file to compare is not there."""
+    """What the variant sets, of all that its kin change; its name where a file to compare is not there.
+
+    Kin without a base are variants of a method that is no row of the results: they are compared with each other.
+    """
     parameters = {each.cell: _parameters(metrics, each.cell) for each in kin}
-    base, own = parameters[kin[0].cell], parameters[variant.cell]
-    compared = list(parameters.values()) if variant.is_base else [own]
-    changed = sorted({key for other in compared if other for key in (*base, *other)
-                      if base.get(key) != other.get(key)})
-    if not (base and own and changed):
+    own, base = parameters[variant.cell], [parameters[each.cell] for each in kin if each.is_base]
+    compared = [own, *base] if base and not variant.is_base else list(parameters.values())
+    changed = _differing([settings for settings in compared if settings])
+    if not (own and changed):
         return variant.name or "as it is"
     shown = ", ".join(f"{key} {own.get(key, 'absent')}" for key in changed)
     return f"{shown} (as it is)" if variant.is_base else shown
+
+
+def _differing(compared: list[dict[str, object]]) -> list[str]:
+    """The keys whose values are not all the same."""
+    keys = sorted({key for settings in compared for key in settings})
+    return [key for key in keys if any(settings.get(key) != compared[0].get(key) for settings in compared)]
 
 
 def _parameters(metrics: Metrics, cell: str) -> dict[str, object]:

@@ -13,6 +13,7 @@ from repblend.report.comparison import comparison_table
 from repblend.report.efficiency import efficiency_table
 from repblend.report.inventory import inventory_table
 from repblend.report.metrics import ENCODER_STUDENTS, PROTOCOLS, RECALLS, Metrics
+from repblend.report.noise import noise_table
 from repblend.report.orderings import orderings_table
 from repblend.report.sensitivity import sensitivity_table
 from repblend.report.table import Cell, Column, Number, Row, Table
@@ -156,6 +157,7 @@ TABLES: dict[str, Callable[[Metrics], Table]] = {
     "collapse-measures": measures_table,
     "ablation": ablation_table,
     "sensitivity": sensitivity_table,
+    "noise": noise_table,
 }
 """Every table of the report by its file name."""
 

@@ -1,9 +1,10 @@
 """The Docker engine: finding one on this machine, and saying what is wrong where none answers (docker-py)."""
 
 import os
+from typing import TYPE_CHECKING
 
-import docker
-from docker.errors import DockerException
+if TYPE_CHECKING:
+    import docker
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 LOCAL_SCHEME = "unix://"
@@ -21,12 +22,14 @@ def host() -> str:
     return os.environ.get("DOCKER_HOST") or DEFAULT_HOST
 
 
-def connect() -> docker.DockerClient:
+def connect() -> "docker.DockerClient":
     """Return a client of this machine's engine.
 
     Raises:
         NoEngine: none answers, or DOCKER_HOST names one on another machine, which could not mount the workspace.
     """
+    import docker  # slow to import, and most commands need no engine
+
     where = host()
     if not where.startswith(LOCAL_SCHEME):
         raise NoEngine(f"DOCKER_HOST is {where}; expected unix://PATH, because the engine has to see this machine's "
@@ -34,14 +37,14 @@ def connect() -> docker.DockerClient:
     try:
         docker.DockerClient(base_url=where, timeout=FIRST_ANSWER_S).ping()
         return docker.DockerClient(base_url=where, timeout=TIMEOUT_S)
-    except DockerException as error:
+    except docker.errors.DockerException as error:
         raise NoEngine(f"no Docker engine answers at {where} ({_reason(error)}). Start it, set DOCKER_HOST, or use "
                        "--engine local, which needs none") from error
 
 
-def _reason(error: DockerException) -> str:
+def _reason(error: BaseException) -> str:
     """The innermost cause on one line: docker-py wraps what the socket said several times."""
-    cause: BaseException = error
+    cause = error
     while cause.__context__ is not None:
         cause = cause.__context__
     return " ".join(str(cause).split())

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 from repro.workspace import find_root, python, workspace_environment
 
@@ -13,5 +14,5 @@ def main(cell: str, folder: str) -> int:
     except ValueError as error:
         print(f"repro export: {error}", file=sys.stderr)
         return 1
-    command = python("-m", "repblend.release", cell, folder)
+    command = python("-m", "repblend.release", cell, str(Path(folder).absolute()))
     return subprocess.run(command, cwd=root, env=workspace_environment(root), check=False).returncode

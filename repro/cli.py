@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from repro import doctor, parity, report, run, verify
+from repro import doctor, export, parity, report, run, verify
 from repro.grids import Grid
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -46,3 +46,10 @@ def parity_command(files: Annotated[list[str], typer.Argument(help="Recordings o
                    ) -> None:
     """Replay recordings of the official implementation (.npz) and print the largest difference per array."""
     raise typer.Exit(parity.main(files))
+
+
+@app.command("export")
+def export_command(cell: Annotated[str, typer.Argument(help="Whose set, for example 'repblend-100'.")],
+                   folder: Annotated[str, typer.Argument(help="Where to; replaced if it is a released set.")]) -> None:
+    """Write a set as a folder that others can load without this package, with a data card and the exact tensors."""
+    raise typer.Exit(export.main(cell, folder))

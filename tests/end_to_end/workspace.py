@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from repblend.store import sha256
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("Makefile", "benchmarks", "dvc.yaml", "paper/published", "paper/report.ipynb", "params.yaml",
+COPIED = ("Makefile", "benchmarks", "docker", "dvc.yaml", "paper/published", "paper/report.ipynb", "params.yaml",
           "pyproject.toml", "repro", "requirements", "src", ".dvc/config", ".dvc/.gitignore", ".dvcignore",
           ".gitignore")
 TINY: dict[str, Any] = {

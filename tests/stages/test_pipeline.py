@@ -59,6 +59,11 @@ def test_provenance_names_the_sections_that_the_pipeline_tracks(name: str) -> No
     assert set(module.SECTIONS) | {"seed", "compute"} == tracked
 
 
+def test_every_stage_depends_on_the_locked_packages_and_on_what_the_image_is_made_of() -> None:
+    for name, stage in read_yaml(ROOT / "dvc.yaml")["stages"].items():
+        assert {"requirements/lock.txt", "docker/contents.json"} <= set(stage["deps"]), name
+
+
 def test_every_stage_module_is_in_the_pipeline() -> None:
     assert {module_of(stage) for stage in declared().values()} == {stage.replace("-", "_") for stage in STAGES}
 

@@ -2,6 +2,7 @@
 # A build step: install the packages of /context/lock.txt into a new environment, /opt/repblend/venv.
 set -eu
 export SOURCE_DATE_EPOCH=315532800 # without a date, packages built here would differ from build to build
+export PYTHONDONTWRITEBYTECODE=1 # all of it is compiled below, in one way
 cd /context
 
 set -- --no-cache-dir --no-compile --progress-bar off --disable-pip-version-check --root-user-action ignore

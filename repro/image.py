@@ -49,7 +49,7 @@ def image_contents(client: docker.DockerClient, image: str) -> bytes:
     Raises:
         ValueError: there is no such image, or it is none of ours.
     """
-    container = client.containers.create(find_image(client, image), network_mode="none")
+    container = client.containers.create(find_image(client, image), "never started", network_mode="none")
     try:
         chunks, _ = container.get_archive(CONTENTS_IN_IMAGE)
         archive = b"".join(chunks)

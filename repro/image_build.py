@@ -4,11 +4,11 @@ docker-py speaks to the classic builder, which has no mounts: packages and certi
 context, in two folders that are always there and normally empty.
 """
 
-import contextlib
 import re
 import subprocess
 import tarfile
 import tempfile
+import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 import docker
-from docker.errors import APIError, ImageNotFound
+from docker.errors import ImageNotFound
 
 from repblend.store import sha256
 from repro.image import LOCK, image_contents, image_name, record_contents
@@ -25,7 +25,6 @@ DOCKERFILE = Path("docker/Dockerfile")
 SCRIPTS = (Path("docker/install.sh"), Path("docker/contents.py"))
 LAST_LINES = 15
 """Of a failed build's log that the error repeats."""
-EARLY_STAGE = "repblend.stage=environment"
 STEP = re.compile(r"^Step (\d+/\d+) : (.*)")
 COLOUR = re.compile(r"\x1b\[\d*m")
 
@@ -56,7 +55,7 @@ def build(root: Path, client: docker.DockerClient, options: BuildOptions) -> str
         ValueError: a step failed (the message has its last lines), or an option names what is not there.
     """
     name = image_name(root)
-    arguments = {"BASE": pinned_base(client, options.base)} if options.base else {}
+    arguments = {"BUILD": uuid.uuid4().hex} | ({"BASE": pinned_base(client, options.base)} if options.base else {})
     try:
         with build_context(root, options) as context:
             follow(client.api.build(
@@ -64,16 +63,15 @@ def build(root: Path, client: docker.DockerClient, options: BuildOptions) -> str
                 buildargs=arguments, labels=labels(root, arguments.get("BASE")), network_mode=options.network,
                 decode=True))
     finally:
-        remove_early_stages(client)
+        remove_early_stage(client, arguments["BUILD"])
     print(record_contents(root, image_contents(client, name)))
     return name
 
 
-def remove_early_stages(client: docker.DockerClient) -> None:
-    """Remove what builds leave behind beside their images: as many gigabytes again, and a copy of the wheelhouse."""
-    for stage in client.images.list(filters={"dangling": True, "label": EARLY_STAGE}):
-        with contextlib.suppress(APIError):  # another build is using it, and removes it
-            client.images.remove(stage.id)
+def remove_early_stage(client: docker.DockerClient, build_id: str) -> None:
+    """Remove what a build leaves behind beside its image: as many gigabytes again, and a copy of the wheelhouse."""
+    for stage in client.images.list(filters={"dangling": True, "label": f"repblend.build={build_id}"}):
+        client.images.remove(stage.id)
 
 
 def pinned_base(client: docker.DockerClient, base: str) -> str:

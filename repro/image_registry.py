@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import docker
+from docker.errors import APIError
 
 from repro.image import find_image, image_name
 from repro.image_adopt import adopt
@@ -46,7 +47,10 @@ def pull(root: Path, client: docker.DockerClient, reference: str) -> str:
     found = DIGEST_REFERENCE.match(reference)
     if not found:
         raise ValueError(f"{reference}: expected REGISTRY/REPOSITORY@sha256:DIGEST, as `repro image push` printed it")
-    _follow(client.api.pull(found["repository"], found["digest"], stream=True, decode=True), reference)
+    try:
+        _follow(client.api.pull(found["repository"], found["digest"], stream=True, decode=True), reference)
+    except APIError as error:
+        raise _refusal(reference, error.explanation) from error
     return adopt(root, client, reference)
 
 
@@ -55,9 +59,13 @@ def _follow(log: Iterable[Mapping], reference: str) -> list[Mapping]:
     messages = []
     for message in log:
         if "error" in message:
-            raise ValueError(f"{reference}: {message['error']}. Is the registry within reach, the name right, and are "
-                             "you logged in (`docker login`)?")
+            raise _refusal(reference, message["error"])
         if "status" in message and "progressDetail" not in message:
             print(message["status"], flush=True)
         messages.append(message)
     return messages
+
+
+def _refusal(reference: str, reason: str) -> ValueError:
+    return ValueError(f"{reference}: {reason}. Is the registry within reach, the name right, and are you logged in "
+                      "(`docker login`)?")

@@ -4,6 +4,7 @@ docker-py speaks to the classic builder, which has no mounts: packages and certi
 context, in two folders that are always there and normally empty.
 """
 
+import contextlib
 import re
 import subprocess
 import tarfile
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import IO
 
 import docker
-from docker.errors import ImageNotFound
+from docker.errors import APIError, ImageNotFound
+from docker.models.images import Image
 
 from repblend.store import sha256
 from repro.image import LOCK, image_contents, image_name, record_contents
@@ -55,6 +57,7 @@ def build(root: Path, client: docker.DockerClient, options: BuildOptions) -> str
         ValueError: a step failed (the message has its last lines), or an option names what is not there.
     """
     name = image_name(root)
+    before = client.images.list(name)
     arguments = {"BUILD": uuid.uuid4().hex} | ({"BASE": pinned_base(client, options.base)} if options.base else {})
     try:
         with build_context(root, options) as context:
@@ -64,6 +67,7 @@ def build(root: Path, client: docker.DockerClient, options: BuildOptions) -> str
                 decode=True))
     finally:
         remove_early_stage(client, arguments["BUILD"])
+    remove_nameless(client, before)
     print(record_contents(root, image_contents(client, name)))
     return name
 
@@ -71,7 +75,17 @@ def build(root: Path, client: docker.DockerClient, options: BuildOptions) -> str
 def remove_early_stage(client: docker.DockerClient, build_id: str) -> None:
     """Remove what a build leaves behind beside its image: as many gigabytes again, and a copy of the wheelhouse."""
     for stage in client.images.list(filters={"dangling": True, "label": f"repblend.build={build_id}"}):
-        client.images.remove(stage.id)
+        with contextlib.suppress(APIError):  # a step that was interrupted has not ended yet
+            client.images.remove(stage.id)
+
+
+def remove_nameless(client: docker.DockerClient, images: Iterable[Image]) -> None:
+    """Remove images that lost their last name to a newer build: gigabytes that nobody would find again."""
+    for image in images:
+        with contextlib.suppress(APIError):  # it is gone already, or a container still uses it
+            image.reload()
+            if not image.tags and not image.attrs["RepoDigests"]:
+                client.images.remove(image.id)
 
 
 def pinned_base(client: docker.DockerClient, base: str) -> str:

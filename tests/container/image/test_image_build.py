@@ -8,6 +8,7 @@ from pathlib import Path
 
 import docker
 import pytest
+from docker.errors import ImageNotFound
 
 from repblend.store import sha256
 from repro.image import image_contents, image_name
@@ -83,6 +84,14 @@ def test_labels_say_that_the_recipe_was_edited(tmp_path: Path) -> None:
     assert labels(root, None)["org.opencontainers.image.revision"] == f"{commit_of(root)}-dirty"
 
 
+def test_outside_of_a_clone_no_label_names_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_workspace(tmp_path / "workspace", locked(["idna"]))
+    shutil.rmtree(root / ".git")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    assert not {"org.opencontainers.image.revision", "org.opencontainers.image.created"} & labels(root, None).keys()
+    assert labels(root, "sha256:1")["org.opencontainers.image.base.name"] == "sha256:1"
+
+
 def test_a_gpu_is_asked_for_by_the_environment(built: Path, engine: docker.DockerClient) -> None:
     variables = engine.images.get(image_name(built)).attrs["Config"]["Env"]
     assert {"NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"} <= set(variables)
@@ -97,11 +106,18 @@ def test_the_base_of_the_dockerfile_is_pinned_by_digest(tmp_path: Path) -> None:
 def test_a_second_build_gives_the_same_contents(built: Path, engine: docker.DockerClient, options: BuildOptions,
                                                 capsys: pytest.CaptureFixture[str]) -> None:
     before = (built / "docker/contents.json").read_bytes()
+    replaced = engine.images.get(image_name(built)).id
+    (built / "note.txt").touch()
+    git = ["git", "-C", built, "-c", "user.name=test", "-c", "user.email=test@example.org"]
+    subprocess.run([*git, "add", "note.txt"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--message", "Another commit"], check=True)
     build(built, engine, options)
     printed = capsys.readouterr().out
     assert "Successfully installed antlr4" in printed  # not taken from the engine's cache
     assert image_contents(engine, image_name(built)) == (built / "docker/contents.json").read_bytes() == before
     assert "docker/contents.json: the same contents as before; nothing has to run again." in printed
+    with pytest.raises(ImageNotFound):
+        engine.images.get(replaced)
 
 
 def test_another_lock_file_gives_another_image_and_says_what_changed(
@@ -117,6 +133,22 @@ def test_another_lock_file_gives_another_image_and_says_what_changed(
         assert "shortuuid absent -> 1.0.13" in printed
         assert json.loads((root / "docker/contents.json").read_text())["distributions"]["shortuuid"]
     finally:
+        forget(engine, name)
+
+
+def test_an_image_that_a_container_uses_stays_when_it_is_replaced(
+        engine: docker.DockerClient, options: BuildOptions, tmp_path: Path) -> None:
+    root = make_workspace(tmp_path / "workspace", locked(["iniconfig", "setuptools"]))
+    name = build(root, engine, options)
+    replaced = engine.images.get(name).id
+    container = engine.containers.create(replaced, network_mode="none")
+    try:
+        (root / "docker/Dockerfile").write_text((root / "docker/Dockerfile").read_text() + "ENV EDITED=yes\n")
+        build(root, engine, options)
+        assert engine.images.get(replaced).tags == [] and engine.images.get(name).id != replaced
+    finally:
+        container.remove()
+        forget(engine, replaced)
         forget(engine, name)
 
 

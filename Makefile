@@ -2,13 +2,16 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: reproduce test bench lint lock install
+.PHONY: reproduce test test-image bench lint lock install
 
 reproduce: .venv/.installed
 	$(BIN)/repro run
 
 test: .venv/.installed
 	$(BIN)/python -m pytest
+
+test-image: .venv/.installed
+	$(BIN)/python -m pytest -m image -s tests/container
 
 bench: .venv/.installed
 	$(BIN)/python -m benchmarks

@@ -6,9 +6,11 @@ import typer
 
 from repro import doctor, export, parity, report, run, verify
 from repro.grids import Grid
+from repro.image_cli import app as image_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Reproduce RepBlend (NeurIPS 2025): run the pipeline, read the report, verify the results.")
+app.add_typer(image_app, name="image")
 
 Targets = Annotated[list[str] | None, typer.Argument(
     help="Stages to bring up to date, with all that they need, for example 'experts' or 'distill@repblend-100'. "

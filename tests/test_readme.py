@@ -2,12 +2,14 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import benchmarks.__main__ as bench
 from benchmarks import efficiency
@@ -15,6 +17,7 @@ from repblend.report.metrics import Metrics
 from repblend.report.schema_wider import Efficiency
 from repblend.report.titles import title
 from repro.cli import app
+from repro.image_cli import app as image_app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -34,8 +37,17 @@ def test_nothing_is_left_to_fill_in() -> None:
 
 def test_the_repro_commands_are_the_documented_ones() -> None:
     documented = set(re.findall(r"^\| `repro (\w+)", README, re.MULTILINE))
-    assert documented == {command.name for command in app.registered_commands}
+    assert documented == {entry.name for entry in (*app.registered_commands, *app.registered_groups)}
     assert set(re.findall(r"`(?:\.venv/bin/)?repro (\w+)", README)) <= documented
+
+
+def test_the_commands_for_the_image_are_the_documented_ones() -> None:
+    section = README.split("## The image")[1].split("\n## ")[0]
+    commands = [shlex.split(line, comments=True) for line in re.findall(r"^repro image .*$", section, re.MULTILINE)]
+    assert {command[2] for command in commands} == {command.name for command in image_app.registered_commands}
+    for command in commands:
+        result = CliRunner().invoke(app, [*command[1:], "--help"])
+        assert result.exit_code == 0, result.output  # an unknown option is an error even so
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
@@ -44,7 +56,8 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize(("target", "recipe"), [
-    ("reproduce", "repro run"), ("test", "python -m pytest"), ("bench", "python -m benchmarks"),
+    ("reproduce", "repro run"), ("test", "python -m pytest"),
+    ("test-image", "python -m pytest -m image -s tests/container"), ("bench", "python -m benchmarks"),
     ("lint", "ruff check .")])
 def test_make_runs_what_the_readme_says_after_setting_up(target: str, recipe: str, tmp_path: Path) -> None:
     assert f"make {target}" in README

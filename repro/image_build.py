@@ -1,0 +1,179 @@
+"""`repro image build`: send the build context to the engine, stream its log, record what the image is made of.
+
+docker-py speaks to the classic builder, which has no mounts: packages and certificates of one's own travel in the
+context, in two folders that are always there and normally empty.
+"""
+
+import contextlib
+import re
+import subprocess
+import tarfile
+import tempfile
+import uuid
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import docker
+from docker.errors import APIError, ImageNotFound
+from docker.models.images import Image
+
+from repblend.store import sha256
+from repro.image import LOCK, image_contents, image_name, record_contents
+
+DOCKERFILE = Path("docker/Dockerfile")
+SCRIPTS = (Path("docker/install.sh"), Path("docker/contents.py"))
+LAST_LINES = 15
+"""Of a failed build's log that the error repeats."""
+STEP = re.compile(r"^Step (\d+/\d+) : (.*)")
+COLOUR = re.compile(r"\x1b\[\d*m")
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What may differ between machines that build the same image."""
+
+    base: str | None = None
+    """Image to build on: a reference with a digest, an image id, or the name of an image that the engine has."""
+    wheelhouse: Path | None = None
+    """Folder of packages to install; the package index is not asked then."""
+    authorities: Path | None = None
+    """Folder of certificates (PEM) to trust while packages are fetched."""
+    network: str = "default"
+    """The engine's network that build steps use: `default`, `host` or `none`."""
+
+    def __post_init__(self) -> None:
+        for option, folder in (("--wheelhouse", self.wheelhouse), ("--ca", self.authorities)):
+            if folder and not (folder.is_dir() and any(folder.iterdir())):
+                raise ValueError(f"{option} {folder}: expected a folder with files in it")
+
+
+def build(root: Path, client: docker.DockerClient, options: BuildOptions) -> str:
+    """Build the image of a workspace and print the log as it comes; return the image's name.
+
+    Raises:
+        ValueError: a step failed (the message has its last lines), or an option names what is not there.
+    """
+    name = image_name(root)
+    before = client.images.list(name)
+    arguments = {"BUILD": uuid.uuid4().hex} | ({"BASE": pinned_base(client, options.base)} if options.base else {})
+    try:
+        with build_context(root, options) as context:
+            follow(client.api.build(
+                fileobj=context, custom_context=True, dockerfile="Dockerfile", tag=name, rm=True, forcerm=True,
+                buildargs=arguments, labels=labels(root, arguments.get("BASE")), network_mode=options.network,
+                decode=True))
+    finally:
+        remove_early_stage(client, arguments["BUILD"])
+    remove_nameless(client, before)
+    print(record_contents(root, image_contents(client, name)))
+    return name
+
+
+def remove_early_stage(client: docker.DockerClient, build_id: str) -> None:
+    """Remove what a build leaves behind beside its image: as many gigabytes again, and a copy of the wheelhouse."""
+    for stage in client.images.list(filters={"dangling": True, "label": f"repblend.build={build_id}"}):
+        with contextlib.suppress(APIError):  # a step that was interrupted has not ended yet
+            client.images.remove(stage.id)
+
+
+def remove_nameless(client: docker.DockerClient, images: Iterable[Image]) -> None:
+    """Remove images that lost their last name to a newer build: gigabytes that nobody would find again."""
+    for image in images:
+        with contextlib.suppress(APIError):  # it is gone already, or a container still uses it
+            image.reload()
+            if not image.tags and not image.attrs["RepoDigests"]:
+                client.images.remove(image.id)
+
+
+def pinned_base(client: docker.DockerClient, base: str) -> str:
+    """Return a reference that means one image only: the one given, or the id of the image that a name has here.
+
+    Raises:
+        ValueError: it is a name that the engine does not know.
+    """
+    if "@sha256:" in base:
+        return base
+    try:
+        return client.images.get(base).id
+    except ImageNotFound as error:
+        raise ValueError(f"--base {base}: a name alone may mean another image tomorrow, and the engine has none of it. "
+                         f"Expected NAME@sha256:DIGEST: `docker pull {base}`, then `docker inspect --format "
+                         f"'{{{{index .RepoDigests 0}}}}' {base}` prints that. Or make a base with `repro image base`"
+                         ) from error
+
+
+def labels(root: Path, base: str | None) -> Mapping[str, str]:
+    """Return the labels of the image of a workspace. Dates are the commit's: a build has none of its own.
+
+    Args:
+        base: what the image is built on, None for what the Dockerfile names.
+    """
+    default = re.search(r"^ARG BASE=(\S+)", (root / DOCKERFILE).read_text(), re.MULTILINE)[1]
+    found = {"org.opencontainers.image.title": "repblend", "org.opencontainers.image.licenses": "MIT",
+             "org.opencontainers.image.base.name": base or default, "repblend.lock.sha256": sha256(root / LOCK)}
+    commit = _git(root, "log", "-1", "--format=%H %cI")
+    if commit:
+        revision, date = commit.split()
+        edited = _git(root, "status", "--porcelain", "--", str(DOCKERFILE.parent), str(LOCK))
+        found |= {"org.opencontainers.image.revision": revision + ("-dirty" if edited else ""),
+                  "org.opencontainers.image.created": date}
+    return found
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """What git says; nothing outside of a clone."""
+    try:
+        return subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError:
+        return ""
+
+
+def build_context(root: Path, options: BuildOptions) -> IO[bytes]:
+    """Return an open archive of all that the Dockerfile copies. Without dates, so that the engine's cache knows it."""
+    archive = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+    with tarfile.open(fileobj=archive, mode="w") as context:
+        for path in (DOCKERFILE, *SCRIPTS, LOCK):
+            context.add(root / path, arcname=path.name, filter=_without_owner_and_date)
+        for name, folder in (("wheelhouse", options.wheelhouse), ("ca", options.authorities)):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            context.addfile(entry)
+            for path in sorted(folder.iterdir()) if folder else ():
+                context.add(path.resolve(), arcname=f"{name}/{path.name}", filter=_without_owner_and_date)
+    archive.seek(0)
+    return archive
+
+
+def _without_owner_and_date(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    entry.uid = entry.gid = entry.mtime = 0
+    entry.uname = entry.gname = ""
+    entry.mode = 0o755 if entry.isdir() else 0o644
+    return entry
+
+
+def follow(log: Iterable[Mapping]) -> None:
+    """Print the engine's log of a build as it comes.
+
+    Raises:
+        ValueError: it ends with an error; the message names the step and has its last lines.
+    """
+    step, lines = "before its first step", deque(maxlen=LAST_LINES)
+    for message in log:
+        if "error" in message:
+            raise ValueError(_failure(step, message["error"], lines))
+        for line in filter(str.strip, COLOUR.sub("", message.get("stream", "")).splitlines()):
+            print(line, flush=True)
+            lines.append(line)
+            if found := STEP.match(line):
+                step = f"at step {found[1]} ({found[2]})"
+                lines.clear()
+
+
+def _failure(step: str, reason: str, lines: Iterable[str]) -> str:
+    said = "".join(f"\n  {line}" for line in lines)
+    return (f"{DOCKERFILE}: the build stopped {step}: {reason}{said}\nIf a name could not be resolved or a certificate "
+            "not be trusted: --network host, --ca DIR, or --wheelhouse DIR with packages fetched elsewhere. If the "
+            "base could not be pulled: --base")

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from repro import doctor, parity, report, run, verify
+from repro import doctor, parity, pull, push, report, run, verify
+from repro.artifacts import Artifacts
 from repro.grids import Grid
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -46,3 +47,19 @@ def parity_command(files: Annotated[list[str], typer.Argument(help="Recordings o
                    ) -> None:
     """Replay recordings of the official implementation (.npz) and print the largest difference per array."""
     raise typer.Exit(parity.main(files))
+
+
+@app.command("pull")
+def pull_command(what: Annotated[Artifacts, typer.Argument(
+        help="metrics: enough for the report. distilled: the distilled sets. trajectories: features and experts.")]
+        = Artifacts.METRICS,
+        remote: Annotated[str | None, typer.Option(help="A DVC remote; by default DVC's default one.")] = None) -> None:
+    """Bring artifacts that were computed elsewhere, and check every file's SHA-256. Run it again to go on."""
+    raise typer.Exit(pull.main(what, remote))
+
+
+@app.command("push")
+def push_command(remote: Annotated[str | None, typer.Argument(
+        help="A DVC remote; by default DVC's default one.")] = None) -> None:
+    """Publish the cached artifacts that dvc.lock names, and write the manifest that `repro pull` checks."""
+    raise typer.Exit(push.main(remote))

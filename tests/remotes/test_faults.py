@@ -81,14 +81,15 @@ def test_a_remote_that_is_down_is_one_sentence(newcomer: Path, scheme: str, caps
     assert len(error.splitlines()) == 1 and "Traceback" not in error
 
 
-def test_a_pull_that_is_killed_goes_on_where_it_was(published: Published, newcomer: Path, store: Path,
-                                                    tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+def test_a_pull_that_is_stopped_goes_on_where_it_was(published: Published, newcomer: Path, store: Path, tmp_path: Path,
+                                                     number: signal.Signals, code: int) -> None:
     with nginx(tmp_path / "nginx", store, "limit_rate 100k;") as address:  # the large file takes half a minute
         toy.add_remote(newcomer, f"http://{address}")
         process = subprocess.Popen([sys.executable, "-m", "repro", "pull", "trajectories"], cwd=newcomer)
         wait_for(lambda: len(inodes(newcomer)) == 13 and any(partial_files(newcomer)))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.send_signal(number)
+        assert process.wait(timeout=10) == code
     kept = inodes(newcomer)
     assert not (newcomer / "features").exists()
     toy.add_remote(newcomer, str(store))

@@ -1,5 +1,6 @@
 """Push and pull over every kind of remote, with real servers: what comes out is what was put in."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,10 @@ import pytest
 from repro.remote import Remote, dvc_repository
 from repro.workspace import environment
 from tests.remotes import toy
-from tests.remotes.conftest import Published
+from tests.remotes.conftest import ROOT, Published
 from tests.remotes.servers import WEBDAV, nginx, sshd
+
+README = (ROOT / "README.md").read_text()
 
 
 def nothing_is_to_be_done(folder: Path) -> bool:
@@ -57,10 +60,9 @@ def test_webdav(published: Published, newcomer: Path, tmp_path: Path) -> None:
     assert toy.objects_in(tmp_path / "dav") == toy.objects_in(published.store)
 
 
-def test_ssh(published: Published, newcomer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ssh(published: Published, newcomer: Path, tmp_path: Path) -> None:
     project = toy.colleague(published.project, tmp_path / "project")
     with sshd(tmp_path / "ssh") as settings:
-        know_the_host(tmp_path, settings["port"], monkeypatch)
         for folder in (project, newcomer):
             toy.add_remote(folder, f"ssh://127.0.0.1{tmp_path}/over ssh", **settings)
         assert (toy.pushed(project), toy.pulled(newcomer)) == (0, 0)
@@ -68,12 +70,16 @@ def test_ssh(published: Published, newcomer: Path, tmp_path: Path, monkeypatch: 
     assert toy.objects_in(tmp_path / "over ssh") == toy.objects_in(published.store)
 
 
-def know_the_host(folder: Path, port: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trust the server as a user does, by a line in known_hosts: DVC asks nobody."""
-    monkeypatch.setenv("HOME", str(folder))
-    (folder / ".ssh").mkdir()
-    key = (folder / "ssh/host_key.pub").read_text()
-    (folder / ".ssh/known_hosts").write_text(f"[127.0.0.1]:{port} {key}")
+@pytest.mark.parametrize("arguments", re.findall(r"^dvc (remote add .+)$", README, re.MULTILINE))
+def test_the_readme_configures_remotes_that_dvc_understands(newcomer: Path, arguments: str) -> None:
+    *command, url = arguments.split()
+    toy.dvc(newcomer, *command, "--force", url)
+    assert "dvc remote modify store verify true\n" in README
+    toy.dvc(newcomer, "remote", "modify", "store", "verify", "true")
+    (newcomer / ".dvc/config.local").unlink()  # of the fixture: it would win
+    with dvc_repository(newcomer) as repo:
+        host_and_path = url.split("@")[-1].removeprefix("https://").removeprefix("webdavs://")
+        assert f"{host_and_path}/files/md5)" in str(Remote(repo, None))
 
 
 def test_s3_is_understood_but_nothing_here_speaks_it(newcomer: Path) -> None:

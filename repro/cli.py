@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from repro import doctor, export, parity, report, run, verify
+from repro import doctor, export, parity, pull, push, report, run, verify
+from repro.artifacts import Artifacts
 from repro.grids import Grid
 from repro.image_cli import app as image_app
 
@@ -55,3 +56,19 @@ def export_command(cell: Annotated[str, typer.Argument(help="Whose set, for exam
                    folder: Annotated[str, typer.Argument(help="Where to; replaced if it is a released set.")]) -> None:
     """Write a set as a folder that others can load without this package, with a data card and the exact tensors."""
     raise typer.Exit(export.main(cell, folder))
+
+
+@app.command("pull")
+def pull_command(what: Annotated[Artifacts, typer.Argument(
+        help="metrics: enough for the report. distilled: the distilled sets. trajectories: features and experts.")]
+        = Artifacts.METRICS,
+        remote: Annotated[str | None, typer.Option(help="A DVC remote; by default DVC's default one.")] = None) -> None:
+    """Bring artifacts that were computed elsewhere, and check every file's SHA-256. Run it again to go on."""
+    raise typer.Exit(pull.main(what, remote))
+
+
+@app.command("push")
+def push_command(remote: Annotated[str | None, typer.Argument(
+        help="A DVC remote; by default DVC's default one.")] = None) -> None:
+    """Publish the cached artifacts that dvc.lock names, and write the manifest that `repro pull` checks."""
+    raise typer.Exit(push.main(remote))

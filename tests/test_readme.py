@@ -21,6 +21,7 @@ from repro.image_cli import app as image_app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+LOCKS = ("requirements/lock.txt", "requirements/remotes.txt")
 DOCUMENTS = ("README.md", "paper/FINDINGS.md", "tests/parity/recordings/README.md")
 
 
@@ -64,10 +65,12 @@ def test_make_runs_what_the_readme_says_after_setting_up(target: str, recipe: st
     for name in ("Makefile", "pyproject.toml"):
         shutil.copyfile(ROOT / name, tmp_path / name)
     (tmp_path / "requirements").mkdir()
-    shutil.copyfile(ROOT / "requirements/lock.txt", tmp_path / "requirements/lock.txt")
+    for name in LOCKS:
+        shutil.copyfile(ROOT / name, tmp_path / name)
     fresh = make(tmp_path, "--dry-run", target).stdout
     assert "-m venv --clear .venv\n.venv/bin/python -m pip install" in fresh
     assert "--require-hashes -r requirements/lock.txt" in fresh and recipe in fresh
+    assert "--require-hashes --no-deps -r requirements/remotes.txt" in fresh
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv/.installed").touch()
     again = make(tmp_path, "--dry-run", target).stdout
@@ -111,16 +114,24 @@ def test_the_benchmark_of_efficiency_measures_every_method(method: str, monkeypa
 
 
 def test_the_dependency_table_is_the_requirements_file() -> None:
-    required = set(re.findall(r"^([A-Za-z0-9_.-]+)", (ROOT / "requirements/requirements.in").read_text(), re.MULTILINE))
+    required = {name for file in ("requirements.in", "remotes.in") for name in re.findall(
+        r"^([A-Za-z0-9_.-]+)", (ROOT / "requirements" / file).read_text(), re.MULTILINE)}
     table = README.split("## Dependencies")[1].split("## ")[0]
     documented = {name for row in re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE) for name in row.split(", ")}
     assert documented - {"package", "---"} == required
 
 
-def test_the_lock_names_no_index_and_no_path() -> None:
-    lock = (ROOT / "requirements/lock.txt").read_text()
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_names_no_index_and_no_path(name: str) -> None:
+    lock = (ROOT / name).read_text()
     assert not re.search(r"index-url|find-links|https?://|file:|^/|@ ", lock, re.MULTILINE)
     assert all("--hash=sha256:" in block for block in re.split(r"\n(?=[a-zA-Z])", lock.strip()))
+
+
+def test_what_moves_artifacts_is_locked_apart_from_what_computes() -> None:
+    computes, moves = (set(re.findall(r"^([A-Za-z0-9_.-]+)==", (ROOT / name).read_text(), re.MULTILINE))
+                       for name in LOCKS)
+    assert moves and not computes & moves
 
 
 @pytest.mark.parametrize("trains_encoder", [False, True])

@@ -8,7 +8,7 @@ reproduce: .venv/.installed
 	$(BIN)/repro run
 
 test: .venv/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 test-image: .venv/.installed
 	$(BIN)/python -m pytest -m image -s tests/container
@@ -21,10 +21,10 @@ lint: .venv/.installed
 
 install: .venv/.installed
 
-.venv/.installed: requirements/lock.txt requirements/remotes.txt pyproject.toml
+.venv/.installed: requirements/lock.txt requirements/tools.txt pyproject.toml
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/lock.txt
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes --no-deps -r requirements/remotes.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes --no-deps -r requirements/tools.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@touch .venv/.installed
 
@@ -34,6 +34,6 @@ lock:
 	  --python-platform x86_64-manylinux_2_28 --output-file requirements/lock.txt requirements/requirements.in
 	uv pip compile --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_28 --constraint requirements/lock.txt \
-	  --override requirements/remotes-override.txt \
+	  --override requirements/tools-override.txt \
 	  $$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements/lock.txt) \
-	  --output-file requirements/remotes.txt requirements/remotes.in
+	  --output-file requirements/tools.txt requirements/tools.in

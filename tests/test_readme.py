@@ -21,7 +21,7 @@ from repro.image_cli import app as image_app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-LOCKS = ("requirements/lock.txt", "requirements/remotes.txt")
+LOCKS = ("requirements/lock.txt", "requirements/tools.txt")
 DOCUMENTS = ("README.md", "paper/FINDINGS.md", "tests/parity/recordings/README.md")
 
 
@@ -70,7 +70,7 @@ def test_make_runs_what_the_readme_says_after_setting_up(target: str, recipe: st
     fresh = make(tmp_path, "--dry-run", target).stdout
     assert "-m venv --clear .venv\n.venv/bin/python -m pip install" in fresh
     assert "--require-hashes -r requirements/lock.txt" in fresh and recipe in fresh
-    assert "--require-hashes --no-deps -r requirements/remotes.txt" in fresh
+    assert "--require-hashes --no-deps -r requirements/tools.txt" in fresh
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv/.installed").touch()
     again = make(tmp_path, "--dry-run", target).stdout
@@ -114,7 +114,7 @@ def test_the_benchmark_of_efficiency_measures_every_method(method: str, monkeypa
 
 
 def test_the_dependency_table_is_the_requirements_file() -> None:
-    required = {name for file in ("requirements.in", "remotes.in") for name in re.findall(
+    required = {name for file in ("requirements.in", "tools.in") for name in re.findall(
         r"^([A-Za-z0-9_.-]+)", (ROOT / "requirements" / file).read_text(), re.MULTILINE)}
     table = README.split("## Dependencies")[1].split("## ")[0]
     documented = {name for row in re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE) for name in row.split(", ")}

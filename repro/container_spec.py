@@ -10,10 +10,9 @@ from typing import Any
 from docker.types import DeviceRequest, Mount
 
 from repblend.stages.provenance import IMAGE_DIGEST_VARIABLE
+from repro.dvc_locks import MOUNT
 from repro.workspace import LOCK
 
-WORKSPACE = PurePosixPath("/workspace")
-"""Where every workspace is mounted: outputs must not depend on where it lies on the host."""
 WORKSPACE_LABEL, CLIENT_LABEL = "repblend.workspace", "repblend.client"
 NO_NETWORK = "none"
 GUARD = ("python", "-m", "repro.container_guard", str(LOCK))
@@ -75,8 +74,8 @@ def create_arguments(setting: Setting, folder: Path, network: str, dvc_arguments
         "image": setting.image_id,
         "entrypoint": [],
         "command": [*GUARD, *DVC, *dvc_arguments],
-        "working_dir": str(WORKSPACE),
-        "mounts": [Mount(str(WORKSPACE), str(folder), type="bind"), *cache_mounts(folder)],
+        "working_dir": str(MOUNT),
+        "mounts": [Mount(str(MOUNT), str(folder), type="bind"), *cache_mounts(folder)],
         "environment": environment(setting.image_id, network),
         "use_config_proxy": network != NO_NETWORK,  # docker-py passes the proxies of the user's configuration on
         "labels": {WORKSPACE_LABEL: setting.workspace, CLIENT_LABEL: setting.client},
@@ -99,7 +98,7 @@ def create_arguments(setting: Setting, folder: Path, network: str, dvc_arguments
 def environment(image_id: str, network: str) -> dict[str, str]:
     """Return the variables of a container beside those of its image: nothing of the host's."""
     return {
-        "PYTHONPATH": f"{WORKSPACE / 'src'}:{WORKSPACE}",
+        "PYTHONPATH": f"{MOUNT / 'src'}:{MOUNT}",
         "HF_HUB_OFFLINE": "1" if network == NO_NETWORK else "0",
         IMAGE_DIGEST_VARIABLE: image_id,
         "HOME": "/tmp",
@@ -120,8 +119,8 @@ def cache_mounts(folder: Path) -> list[Mount]:
     configured = cache_folder(folder)
     if configured is None:
         return []
-    target = PurePosixPath(posixpath.normpath(WORKSPACE / ".dvc" / configured))
-    if target.is_relative_to(WORKSPACE):
+    target = PurePosixPath(posixpath.normpath(MOUNT / ".dvc" / configured))
+    if target.is_relative_to(MOUNT):
         return []
     source = Path(os.path.normpath(folder / ".dvc" / configured))
     source.mkdir(parents=True, exist_ok=True)  # as DVC does; the engine refuses to mount what is not there

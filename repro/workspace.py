@@ -4,10 +4,11 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from repblend.stages.lock import only_writer
+from repro.dvc_locks import forget_killed
 
 MARKER = "dvc.yaml"
 LOCK = Path("checkpoints/locks/workspace.lock")
@@ -30,13 +31,16 @@ def find_root() -> Path:
     raise ValueError(f"{here}: neither here nor above is a {MARKER}. Run this in a clone of the repository")
 
 
-def only_run(root: Path) -> contextlib.AbstractContextManager[None]:
-    """Hold the workspace's lock while the body runs.
+@contextlib.contextmanager
+def only_run(root: Path) -> Iterator[None]:
+    """Hold the workspace's lock while the body runs, and begin without what a killed run left of DVC's own locks.
 
     Raises:
         ValueError: another run holds it; the message says which.
     """
-    return only_writer(root / LOCK, f"workspace {root}", wait_seconds=3.0)
+    with only_writer(root / LOCK, f"workspace {root}", wait_seconds=3.0):
+        forget_killed(root)
+        yield
 
 
 def git(root: Path, *arguments: str) -> str:

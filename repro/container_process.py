@@ -21,7 +21,8 @@ from repro.local import STOP_SIGNALS
 
 SECONDS_TO_STOP = 10
 """From SIGTERM to SIGKILL after Ctrl-C."""
-KILLED = 128 + signal.SIGKILL
+LOST = (DockerException, requests.RequestException)
+"""What docker-py raises if the engine does not know the container any more, or does not answer."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,7 @@ def run_container(client: docker.DockerClient, arguments: dict[str, Any]) -> End
         ValueError: the engine refuses to create or start it, or stops answering.
     """
     began = time.monotonic()
-    try:
-        container = client.containers.create(**arguments)
-    except APIError as error:
-        raise ValueError(f"the Docker engine refused to create the container: {error.explanation}") from error
-    with _removed(container), _stop_signals(container) as stop:
+    with _stop_signals() as stop, _created(client, arguments) as container:
         code = _attend(container, stop)
         inspected = client.api.inspect_container(container.id)
     return Ended(128 + stop.received[0] if stop.received else code, inspected["State"]["OOMKilled"],
@@ -62,7 +59,8 @@ def run_container(client: docker.DockerClient, arguments: dict[str, Any]) -> End
 class _Stop:
     """Stops a container when a signal arrives."""
 
-    container: Container
+    container: Container | None = None
+    """None until it is about to start."""
     received: list[int] = field(default_factory=list)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
@@ -76,18 +74,20 @@ class _Stop:
             threading.Thread(target=self.stop, daemon=True).start()
 
     def stop(self) -> None:
-        with contextlib.suppress(DockerException, requests.RequestException):  # it has ended, or `_attend` says more
-            self.container.stop(timeout=SECONDS_TO_STOP)
+        if self.container is not None:
+            with contextlib.suppress(*LOST):  # it has ended, or `_attend` says more
+                self.container.stop(timeout=SECONDS_TO_STOP)
 
 
 def _attend(container: Container, stop: _Stop) -> int:
     """Start a container and copy its output until it ends; return its exit code."""
+    stop.container = container
     try:
         # Attached before it starts, so that no line is missed. Not `logs`: these keep a progress bar back until its
         # line ends, and a limit on their size would lose lines.
         output = container.attach(stream=True, demux=True)
         container.start()
-        if stop.received:  # before there was anything to stop
+        if stop.received:  # before there was anything that ran
             stop.stop()
         _fit_to_terminal(container)
         _copy(output)
@@ -95,8 +95,7 @@ def _attend(container: Container, stop: _Stop) -> int:
     except APIError as error:
         raise ValueError(f"the Docker engine refused to run the container: {error.explanation}") from error
     except (requests.RequestException, OSError) as error:
-        raise ValueError(f"the Docker engine stopped answering ({_one_line(error)}). Start it again, then run the same "
-                         "command to go on: what was finished is kept") from error
+        raise _no_answer(error) from error
 
 
 def _copy(output: Iterator[tuple[bytes | None, bytes | None]]) -> None:
@@ -116,27 +115,35 @@ def _fit_to_terminal(container: Container) -> None:
 
 
 @contextlib.contextmanager
-def _removed(container: Container) -> Iterator[None]:
-    """Remove the container afterwards, running or not. If the engine is gone, the next run removes it."""
+def _created(client: docker.DockerClient, arguments: dict[str, Any]) -> Iterator[Container]:
+    """Create a container and remove it afterwards, running or not. If the engine is gone, the next run removes it."""
     try:
-        yield
+        container = client.containers.create(**arguments)
+    except APIError as error:
+        raise ValueError(f"the Docker engine refused to create the container: {error.explanation}") from error
+    except requests.RequestException as error:
+        raise _no_answer(error) from error
+    try:
+        yield container
     finally:
-        with contextlib.suppress(DockerException, requests.RequestException):
+        with contextlib.suppress(*LOST):
             container.remove(force=True, v=True)
 
 
 @contextlib.contextmanager
-def _stop_signals(container: Container) -> Iterator[_Stop]:
+def _stop_signals() -> Iterator[_Stop]:
     """Let Ctrl-C and SIGTERM stop the container while the body runs."""
-    stop = _Stop(container)
+    stop = _Stop()
     before: dict[signal.Signals, Callable | int | None] = {number: signal.signal(number, stop)
                                                            for number in STOP_SIGNALS}
     try:
         yield stop
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # Once stopped, this process has only its last words to say: a second Ctrl-C must not cut them short.
+            signal.signal(number, signal.SIG_IGN if stop.received else handler)
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _no_answer(error: Exception) -> ValueError:
+    return ValueError(f"the Docker engine stopped answering ({' '.join(str(error).split())}). Start it again, then run "
+                      "the same command to go on: what was finished is kept")

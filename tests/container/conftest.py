@@ -79,7 +79,7 @@ def toy_image(engine: docker.DockerClient) -> Iterator[docker.models.images.Imag
 @pytest.fixture
 def toy(toy_image: docker.models.images.Image, tmp_path: Path, engine: docker.DockerClient) -> Iterator[Toy]:
     """A workspace in a folder with spaces; nothing of it may be left in the engine."""
-    workspace = Toy(tmp_path / "a toy")
+    workspace = Toy.create(tmp_path / "a toy")
     yield workspace
     left = workspace.containers(engine)
     for container in left:

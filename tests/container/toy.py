@@ -33,18 +33,29 @@ PATIENCE_S = 60
 class Toy:
     """A workspace of its own with a git history. It has a stage `prepare`, and those that a test defines."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, output: str = "output") -> None:
+        """Look at a workspace that is there.
+
+        Args:
+            output: what the file beside it is called that takes what commands print.
+        """
         self.folder = folder
+        self._output = folder.parent / output
+
+    @classmethod
+    def create(cls, folder: Path) -> "Toy":
+        """Make a workspace."""
+        toy = cls(folder)
         shutil.copytree(ROOT / "repro", folder / "repro", ignore=SOURCES)
         shutil.copytree(ROOT / "src", folder / "src", ignore=SOURCES)
         shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
         write_lock(folder)
         (folder / ".gitignore").write_text("*.txt\n!requirements/lock.txt\n/checkpoints\nbeats\ngo\n")
-        self.define()
-        self.git("init", "--quiet")
-        self.dvc("init", "--quiet")
-        self.dvc("config", "core.analytics", "false")
-        self.commit()
+        toy.define()
+        toy.git("init", "--quiet")
+        toy.dvc("init", "--quiet")
+        toy.commit()
+        return toy
 
     def define(self, **stages: str) -> None:
         """Write dvc.yaml: `prepare` lists the network's interfaces; every stage, name -> shell command, depends on it
@@ -83,10 +94,6 @@ class Toy:
     def output(self) -> str:
         """What the last command printed."""
         return self._output.read_text()
-
-    @property
-    def _output(self) -> Path:
-        return self.folder.parent / f"{self.folder.name}-output"
 
     def read(self, name: str) -> str:
         return (self.folder / name).read_text()

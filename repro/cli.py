@@ -8,6 +8,7 @@ from repro import doctor, export, parity, pull, push, report, run, verify
 from repro.artifacts import Artifacts
 from repro.grids import Grid
 from repro.image_cli import app as image_app
+from repro.runner import Engine, Gpus, Wishes
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Reproduce RepBlend (NeurIPS 2025): run the pipeline, read the report, verify the results.")
@@ -19,6 +20,15 @@ Targets = Annotated[list[str] | None, typer.Argument(
 GridOption = Annotated[Grid, typer.Option(
     "--grid", help="What to run if no stages are named: some minutes, or every table and figure (hours).")]
 
+EngineOption = Annotated[Engine, typer.Option(
+    "--engine", help="Where to run: 'docker' in a container, 'local' on this machine, 'auto' in a container if the "
+                     "engine and the image are there.")]
+GpusOption = Annotated[Gpus, typer.Option(
+    "--gpus", help="GPUs of the container: 'auto' gives it all that the engine can give.")]
+MemoryOption = Annotated[float | None, typer.Option(
+    "--memory", metavar="GIB", min=0.1, help="Memory limit of the container; nine tenths of this machine's by default.",
+    show_default=False)]
+
 
 @app.command("doctor")
 def doctor_command() -> None:
@@ -27,9 +37,10 @@ def doctor_command() -> None:
 
 
 @app.command("run")
-def run_command(targets: Targets = None, grid: GridOption = Grid.QUICKSTART) -> None:
+def run_command(targets: Targets = None, grid: GridOption = Grid.QUICKSTART, engine: EngineOption = Engine.AUTO,
+                gpus: GpusOption = Gpus.AUTO, memory: MemoryOption = None) -> None:
     """Bring the pipeline up to date and print the results. Interrupt it at any time and run it again to go on."""
-    raise typer.Exit(run.main(targets or [], grid))
+    raise typer.Exit(run.main(targets or [], grid, Wishes(engine, gpus, memory)))
 
 
 @app.command("report")
@@ -39,9 +50,10 @@ def report_command() -> None:
 
 
 @app.command("verify")
-def verify_command(targets: Targets = None, grid: GridOption = Grid.QUICKSTART) -> None:
+def verify_command(targets: Targets = None, grid: GridOption = Grid.QUICKSTART, engine: EngineOption = Engine.AUTO,
+                   gpus: GpusOption = Gpus.AUTO, memory: MemoryOption = None) -> None:
     """Run the committed pipeline again in a clean checkout, without any cache, and compare every output's hash."""
-    raise typer.Exit(verify.main(targets or [], grid))
+    raise typer.Exit(verify.main(targets or [], grid, Wishes(engine, gpus, memory)))
 
 
 @app.command("parity")

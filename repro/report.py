@@ -3,8 +3,7 @@
 import subprocess
 import sys
 
-from repro.run import REPORT
-from repro.workspace import find_root, workspace_environment
+from repro.workspace import MAKE_REPORT, dvc, find_root, workspace_environment
 
 
 def main() -> int:
@@ -14,7 +13,7 @@ def main() -> int:
     except ValueError as error:
         print(f"repro report: {error}", file=sys.stderr)
         return 1
-    code = subprocess.run(REPORT, cwd=root, env=workspace_environment(root), check=False).returncode
+    code = subprocess.run(dvc(*MAKE_REPORT), cwd=root, env=workspace_environment(root), check=False).returncode
     if code == 0:
         print(f"Report: {root / 'paper' / 'report.html'}")
     return code

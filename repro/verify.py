@@ -1,23 +1,29 @@
 """`repro verify`: would I get it again? Clean checkout, no cache, every stage, every output's hash (DESIGN section 7).
 
-The committed metrics are removed from the checkout first and every stage is forced to run, so nothing can pass by
-lying there already. Those of stages that are not verified come back before the report, which shows them too.
+Every output and the committed metrics are removed from the checkout first and the run cache is off, so nothing can pass
+by lying there already. Metrics of stages that are not verified come back before the report, which shows them too.
 """
 
+import datetime
 import shutil
-import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from repblend.params import read_yaml
+from repblend.store import JSON, write_json
 from repro.grids import Grid, results_of
-from repro.run import REPORT, run_stoppable
-from repro.workspace import dvc, find_root
+from repro.runner import ANY, Runner, Wishes, choose
+from repro.workspace import MAKE_REPORT, find_root, git, only_run
 
 LOCK = "dvc.lock"
+RECORD = Path("metrics/runs/verify.json")
+"""What the last verification found."""
+AGAIN = "--no-run-cache"
+"""Of `dvc repro`: outputs that are not there are made, not fetched from what an earlier run left."""
 
 
 @dataclass(frozen=True)
@@ -45,26 +51,25 @@ class Verdict:
         return f"DIFFERS  {self.path} (stage {self.stage}: expected {self.expected}, found {self.found})"
 
 
-def main(targets: Sequence[str], grid: Grid) -> int:
+def main(targets: Sequence[str], grid: Grid, wishes: Wishes = ANY) -> int:
     """Verify a grid and the report (or the targets and what they need); return 0 if every output is the same."""
     try:
         root = find_root()
-        _say_what_is_verified(root)
+        began = time.time()
+        commit = _say_what_is_verified(root)
+        runner = choose(wishes, root)
         with tempfile.TemporaryDirectory(prefix="repro-verify-") as folder:
             checkout = Path(folder) / "checkout"
             _clone(root, checkout)
             before = output_hashes(checkout / LOCK)
-            part = [] if targets else results_of(grid, root)
-            code = run_stoppable(dvc("repro", "--force", *targets, *part), checkout)
-            stages = _stages_run(checkout)
-            if not code and part:
-                code = _make_report(checkout)
-                stages.add("report")
+            _remove_outputs(checkout, before)
+            code, stages = _run_again(runner, checkout, targets, grid)
             if code:
                 print(f"repro verify: the pipeline stopped with exit code {code}, see above", file=sys.stderr)
                 return code
             verdicts = compare(before, output_hashes(checkout / LOCK), stages)
-    except ValueError as error:
+        write_json(root / RECORD, _record(verdicts, commit, began, runner))
+    except (ValueError, OSError) as error:
         print(f"repro verify: {error}", file=sys.stderr)
         return 1
     return _report(verdicts)
@@ -90,41 +95,67 @@ def compare(expected: dict[tuple[str, str], str], found: dict[tuple[str, str], s
     return [Verdict(*key, expected.get(key), found.get(key)) for key in keys]
 
 
-def _say_what_is_verified(root: Path) -> None:
-    changed = _git(root, "status", "--porcelain", "--untracked-files=no")
-    commit = _git(root, "rev-parse", "--short", "HEAD")
-    print(f"Verifying commit {commit} of {root}: every stage runs again, without a cache.")
+def _say_what_is_verified(root: Path) -> str:
+    """Print what is verified and what is not; return the commit."""
+    try:
+        commit, changed = git(root, "rev-parse", "HEAD"), git(root, "status", "--porcelain", "--untracked-files=no")
+    except ValueError as error:
+        raise ValueError(f"{error}. Verification needs a git clone with at least one commit") from error
+    print(f"Verifying commit {commit[:7]} of {root}: every stage runs again, without a cache.")
     if changed:
         print("The working tree has changes that are not committed; they are not part of what is verified:\n" + changed)
-
-
-def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ValueError(f"{root}: git {' '.join(arguments)} failed ({done.stderr.strip()}). Verification needs a git "
-                         "clone with at least one commit")
-    return done.stdout.rstrip()
+    return commit
 
 
 def _clone(root: Path, checkout: Path) -> None:
-    done = subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", root, checkout], capture_output=True,
-                          text=True, check=False)
-    if done.returncode:
-        raise ValueError(f"{root}: cannot be cloned ({done.stderr.strip()})")
-    shutil.rmtree(checkout / "metrics", ignore_errors=True)
+    git(root, "clone", "--quiet", "--no-hardlinks", str(root), str(checkout))
 
 
-def _make_report(checkout: Path) -> int:
-    """Bring back the committed metrics of stages that did not run, and make the report; return the exit code."""
-    missing = _git(checkout, "ls-files", "--deleted", "metrics").splitlines()
+def _remove_outputs(checkout: Path, outputs: dict[tuple[str, str], str]) -> None:
+    """Remove what is committed of the outputs, and all metrics: dvc.lock need not know each of them."""
+    inside = [checkout / path for _, path in outputs if (checkout / path).resolve().is_relative_to(checkout.resolve())]
+    for path in [checkout / "metrics", *inside]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _run_again(runner: Runner, checkout: Path, targets: Sequence[str], grid: Grid) -> tuple[int, set[str]]:
+    """Run the targets, or the grid and the report; return the exit code and the stages that made outputs."""
+    with only_run(checkout):
+        part = [] if targets else results_of(grid, checkout)
+        code = runner.run(checkout, [("repro", AGAIN, *targets, *part)])
+        stages = _stages_run(checkout)
+        if part and not code:
+            _bring_back_metrics(checkout)
+            code = runner.run(checkout, [(*MAKE_REPORT, AGAIN)])
+            stages.add("report")
+    return code, stages
+
+
+def _bring_back_metrics(checkout: Path) -> None:
+    """Bring back the committed metrics of stages that did not run: the report shows them too."""
+    missing = git(checkout, "ls-files", "--deleted", "metrics").splitlines()
     if missing:
-        _git(checkout, "checkout", "--", *missing)
-    return run_stoppable([*REPORT, "--force"], checkout)
+        git(checkout, "checkout", "--", *missing)
 
 
 def _stages_run(checkout: Path) -> set[str]:
     """Stages that the run made outputs of: those whose outputs exist in the checkout now."""
     return {stage for stage, path in output_hashes(checkout / LOCK) if (checkout / path).exists()}
+
+
+def _record(verdicts: Sequence[Verdict], commit: str, began: float, runner: Runner) -> JSON:
+    """Return what was found, for the report: hashes are in dvc.lock, so only different ones are repeated."""
+    different = [verdict for verdict in verdicts if not verdict.same]
+    return {
+        "commit": commit,
+        "started": datetime.datetime.fromtimestamp(began, datetime.UTC).isoformat(timespec="seconds"),
+        "wall_seconds": round(time.time() - began, 2),
+        "outputs": len(verdicts),
+        "stages": sorted({verdict.stage for verdict in verdicts}),
+        "different": {verdict.path: {"stage": verdict.stage, "expected": verdict.expected, "found": verdict.found}
+                      for verdict in different},
+        "container": runner.record(),
+    }
 
 
 def _report(verdicts: list[Verdict]) -> int:

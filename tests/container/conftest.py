@@ -9,8 +9,10 @@ from pathlib import Path
 
 import docker
 import pytest
+from docker.errors import ImageNotFound
 
 from repro.engine import NoEngine, connect
+from tests.container.toy import BASE, Toy, build_image
 
 PATIENCE_S = 60
 
@@ -60,3 +62,26 @@ def wait_for_engine(process: subprocess.Popen, log: Path) -> docker.DockerClient
         except NoEngine:
             time.sleep(0.2)
     raise AssertionError(f"the engine did not start:\n{log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="session")
+def toy_image(engine: docker.DockerClient) -> Iterator[docker.models.images.Image]:
+    """The image of every `Toy`."""
+    try:
+        engine.images.get(BASE)
+    except ImageNotFound:
+        unavailable(f"it has no image {BASE}, which `repro image base` makes")
+    image = build_image(engine)
+    yield image
+    engine.images.remove(image.id, force=True)
+
+
+@pytest.fixture
+def toy(toy_image: docker.models.images.Image, tmp_path: Path, engine: docker.DockerClient) -> Iterator[Toy]:
+    """A workspace in a folder with spaces; nothing of it may be left in the engine."""
+    workspace = Toy.create(tmp_path / "a toy")
+    yield workspace
+    left = workspace.containers(engine)
+    for container in left:
+        container.remove(force=True)
+    assert left == []

@@ -1,0 +1,89 @@
+"""Where DVC runs: in a container, or on this machine. What was asked for decides, and what is there."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from repblend.store import JSON
+from repro.local import LocalRunner
+
+
+class Engine(StrEnum):
+    """Where to run: in a container if an engine and the image are there, without one, or in one without fail."""
+
+    AUTO = "auto"
+    LOCAL = "local"
+    DOCKER = "docker"
+
+
+class Gpus(StrEnum):
+    """Which GPUs a container gets: all if the engine can give them, none, or all without fail."""
+
+    AUTO = "auto"
+    NONE = "none"
+    ALL = "all"
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a user asks of the place where DVC runs."""
+
+    engine: Engine = Engine.AUTO
+    gpus: Gpus = Gpus.AUTO
+    memory_gib: float | None = None
+    """Memory limit of a container; None is most of this machine's."""
+
+
+ANY = Wishes()
+
+
+class Runner(Protocol):
+    """A place where DVC runs."""
+
+    def run(self, folder: Path, commands: Sequence[tuple[str, ...]]) -> int:
+        """Run DVC commands in a workspace, one after the other until one fails; return its exit code, or 0."""
+
+    def record(self) -> JSON | None:
+        """Return what the run was isolated by, or None if by nothing."""
+
+
+def choose(wishes: Wishes, root: Path) -> Runner:
+    """Return where to run, and say where and why. A container that a killed run of the workspace left is removed.
+
+    Raises:
+        ValueError: what is asked for is not there, or makes no sense without a container.
+    """
+    if wishes.engine is Engine.LOCAL:
+        _refuse_container_wishes(wishes)
+        _clean_up(root)
+        return LocalRunner()
+    from repro.container import NoImage, open_runner  # slow to import
+    from repro.engine import NoEngine
+
+    try:
+        runner = open_runner(root, wishes.gpus, wishes.memory_gib)
+    except (NoEngine, NoImage) as error:
+        if wishes.engine is Engine.DOCKER:
+            raise
+        _refuse_container_wishes(wishes)
+        print(f"Engine: local, not a container: {error}", flush=True)
+        return LocalRunner()
+    print(f"Engine: docker, image {runner.image.tags[0]} ({runner.image.short_id})", flush=True)
+    return runner
+
+
+def _clean_up(root: Path) -> None:
+    from repro.container import clean_up
+    from repro.engine import NoEngine, connect
+
+    with contextlib.suppress(NoEngine):
+        clean_up(connect(), root)
+
+
+def _refuse_container_wishes(wishes: Wishes) -> None:
+    if wishes.gpus is Gpus.ALL or wishes.memory_gib is not None:
+        raise ValueError("--gpus all and --memory are for containers, and this would run on the machine itself. Leave "
+                         "them out, or use --engine docker")

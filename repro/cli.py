@@ -21,8 +21,9 @@ GridOption = Annotated[Grid, typer.Option(
     "--grid", help="What to run if no stages are named: some minutes, or every table and figure (hours).")]
 
 EngineOption = Annotated[Engine, typer.Option(
-    "--engine", help="Where to run: 'docker' in a container, 'local' on this machine, 'auto' in a container if the "
-                     "engine and the image are there.")]
+    "--engine", envvar="REPRO_ENGINE",
+    help="Where to run: 'docker' in a container, 'local' on this machine, 'auto' in a container if an engine answers; "
+         "the image is built if it is missing.")]
 GpusOption = Annotated[Gpus, typer.Option(
     "--gpus", help="GPUs of the container: 'auto' gives it all that the engine can give.")]
 MemoryOption = Annotated[float | None, typer.Option(

@@ -19,7 +19,7 @@ from repro.container_gpus import device_requests
 from repro.container_process import run_container
 from repro.container_spec import GIB, NO_NETWORK, Limits, Setting, create_arguments
 from repro.engine import connect
-from repro.image_name import image_name
+from repro.image import check_contents, image_name
 from repro.runner import Gpus
 
 FETCH_STAGES = ("prepare",)
@@ -90,7 +90,7 @@ def open_runner(root: Path, gpus: Gpus, memory_gib: float | None) -> ContainerRu
     Raises:
         NoEngine: none answers.
         NoImage: the workspace's image is not there.
-        ValueError: GPUs are asked for that the engine has not.
+        ValueError: it is not made of what docker/contents.json says, or GPUs are asked for that the engine has not.
     """
     client = connect()
     clean_up(client, root)
@@ -110,14 +110,16 @@ def clean_up(client: docker.DockerClient, root: Path) -> None:
 
 
 def _image(client: docker.DockerClient, root: Path) -> Image:
-    """Return the workspace's image, checked: this is the place to compare its contents with the recorded ones."""
+    """Return the workspace's image; it has to be made of what the workspace says."""
     name = image_name(root)
     try:
-        return client.images.get(name)
+        image = client.images.get(name)
     except ImageNotFound as error:
         raise NoImage(f"the engine has no image {name}, which this workspace's requirements/lock.txt asks for. Get it "
                       "with `repro image build`, `repro image load` or `repro image pull`, or use --engine "
                       "local") from error
+    check_contents(root, client, name)
+    return image
 
 
 def user(info: dict[str, Any]) -> str:

@@ -12,10 +12,10 @@ from pathlib import Path
 from repblend.store import atomic_path
 from repro import git_metrics
 from repro.artifacts import Artifacts, Output, Problem, explain, outputs
+from repro.local import run_stoppable
 from repro.manifest import MANIFEST, Entry, content_of, read_manifest
 from repro.objects import Object, files_of, list_of
 from repro.remote import Cache, Missing, Remote, dvc_repository
-from repro.run import run_stoppable
 from repro.transfer import each, log, progress, transferring
 from repro.workspace import dvc, find_root
 

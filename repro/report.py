@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+from repro.run_page import write_run_page
 from repro.workspace import MAKE_REPORT, dvc, find_root, workspace_environment
 
 
@@ -15,5 +16,6 @@ def main() -> int:
         return 1
     code = subprocess.run(dvc(*MAKE_REPORT), cwd=root, env=workspace_environment(root), check=False).returncode
     if code == 0:
+        write_run_page(root)
         print(f"Report: {root / 'paper' / 'report.html'}")
     return code

@@ -8,11 +8,9 @@ from pathlib import Path
 from repblend.report.tables import results_text
 from repblend.store import JSON, read_json, write_json
 from repro.grids import Grid, results_of
+from repro.run_page import CONTAINER, write_run_page
 from repro.runner import ANY, Runner, Wishes, choose
 from repro.workspace import MAKE_REPORT, find_root, git, only_run
-
-RECORD = Path("metrics/runs/container.json")
-"""How the last complete run in a container was isolated."""
 
 
 def main(targets: Sequence[str], grid: Grid, wishes: Wishes = ANY) -> int:
@@ -39,7 +37,8 @@ def main(targets: Sequence[str], grid: Grid, wishes: Wishes = ANY) -> int:
 def _write_record(runner: Runner, root: Path, code: int) -> None:
     record = runner.record()
     if record is not None and not code:
-        write_json(root / RECORD, record | commit_of(root))
+        write_json(root / CONTAINER, record | commit_of(root))
+    write_run_page(root)
 
 
 def commit_of(root: Path) -> JSON:

@@ -64,6 +64,8 @@ def choose(wishes: Wishes, root: Path) -> Runner:
     from repro.engine import NoEngine
 
     try:
+        if wishes.engine is Engine.AUTO:
+            _build_if_missing(root)
         runner = open_runner(root, wishes.gpus, wishes.memory_gib)
     except (NoEngine, NoImage) as error:
         if wishes.engine is Engine.DOCKER:
@@ -73,6 +75,23 @@ def choose(wishes: Wishes, root: Path) -> Runner:
         return LocalRunner()
     print(f"Engine: docker, image {runner.image.tags[0]} ({runner.image.short_id})", flush=True)
     return runner
+
+
+def _build_if_missing(root: Path) -> None:
+    """Build the workspace's image if the engine does not have it; where that fails, say why, and leave it at that."""
+    from repro.engine import connect
+    from repro.image import image_name
+    from repro.image_build import BuildOptions, build
+
+    client, name = connect(), image_name(root)
+    if client.images.list(name):
+        return
+    print(f"The engine has no image {name} yet: it is built now, once (7 GB, some minutes). --engine local works "
+          "without.", flush=True)
+    try:
+        build(root, client, BuildOptions())
+    except (ValueError, OSError) as error:
+        print(f"The image could not be built: {error}", flush=True)
 
 
 def _clean_up(root: Path) -> None:

@@ -16,12 +16,11 @@ from pathlib import Path
 from repblend.params import read_yaml
 from repblend.store import JSON, write_json
 from repro.grids import Grid, results_of
+from repro.run_page import VERIFICATION, write_run_page
 from repro.runner import ANY, Runner, Wishes, choose
 from repro.workspace import MAKE_REPORT, find_root, git, only_run
 
 LOCK = "dvc.lock"
-RECORD = Path("metrics/runs/verify.json")
-"""What the last verification found."""
 AGAIN = "--no-run-cache"
 """Of `dvc repro`: outputs that are not there are made, not fetched from what an earlier run left."""
 
@@ -68,7 +67,8 @@ def main(targets: Sequence[str], grid: Grid, wishes: Wishes = ANY) -> int:
                 print(f"repro verify: the pipeline stopped with exit code {code}, see above", file=sys.stderr)
                 return code
             verdicts = compare(before, output_hashes(checkout / LOCK), stages)
-        write_json(root / RECORD, _record(verdicts, commit, began, runner))
+        write_json(root / VERIFICATION, _record(verdicts, commit, began, runner))
+        write_run_page(root)
     except (ValueError, OSError) as error:
         print(f"repro verify: {error}", file=sys.stderr)
         return 1

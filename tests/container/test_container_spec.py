@@ -10,7 +10,7 @@ from repro.container import isolation, user
 from repro.container_client import identity, is_gone
 from repro.container_gpus import device_requests
 from repro.container_spec import Limits, Setting, cache_mounts, create_arguments
-from repro.image_name import image_name
+from repro.image import image_name
 from repro.runner import Engine, Gpus, Wishes, choose
 
 LIMITS = Limits(memory_bytes=7 * 1024**3, processes=100, tmp_bytes=1000)

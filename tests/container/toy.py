@@ -17,17 +17,23 @@ from pathlib import Path
 import docker
 from packaging.requirements import Requirement
 
-from repro.image_name import image_name
+from repro.image import image_name
 
 ROOT = Path(__file__).parents[2]
 BASE = "repblend-base:bookworm"
 PACKAGES = ("dvc", "psutil")
 """What `repro.guarded_dvc` imports; the packages that these need come with them."""
-DOCKERFILE = f"FROM {BASE}\nCOPY bin /usr/local/bin\nCOPY packages /usr/local/lib/python3.11/dist-packages\n"
+DOCKERFILE = f"""FROM {BASE}
+COPY contents.json /opt/repblend/
+COPY bin /usr/local/bin
+COPY packages /usr/local/lib/python3.11/dist-packages
+"""
 SOURCES = shutil.ignore_patterns("__pycache__", "*.egg-info")
 SLOW = "echo started >> beats; until test -e go; do date >> beats; sleep 0.1; done; echo done > slow.txt"
 """A stage that runs until a file `go` is there."""
 PATIENCE_S = 60
+CONTENTS = b'{"debian": {}, "distributions": {}, "python": "3.11"}\n'
+"""What the toy image says of itself, and the toy workspace expects."""
 
 
 class Toy:
@@ -80,7 +86,8 @@ class Toy:
 
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen:
         """Start `repro ARGUMENTS` here; its output goes to a file beside the folder."""
-        environment = os.environ | {"PYTHONPATH": f"{self.folder / 'src'}:{self.folder}"} | variables
+        own = {"PYTHONPATH": f"{self.folder / 'src'}:{self.folder}", "REPRO_ENGINE": "auto"}
+        environment = os.environ | own | variables
         with self._output.open("w") as output:
             return subprocess.Popen([sys.executable, "-m", "repro", *arguments], cwd=self.folder, env=environment,
                                     stdout=output, stderr=subprocess.STDOUT)
@@ -127,9 +134,11 @@ class Toy:
 
 
 def write_lock(folder: Path) -> None:
-    """Write the requirements that the image is called after."""
+    """Write the requirements that the image is called after, and what it is made of."""
+    (folder / "docker").mkdir()
+    (folder / "docker" / "contents.json").write_bytes(CONTENTS)
     (folder / "requirements").mkdir()
-    (folder / "requirements" / "lock.txt").write_text("# of the image that tests of containers use\n")
+    (folder / "requirements" / "lock.txt").write_text("# the requirements of toy workspaces\n")
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -144,9 +153,10 @@ def build_image(client: docker.DockerClient) -> docker.models.images.Image:
     with tempfile.TemporaryFile() as context, tempfile.TemporaryDirectory() as folder:
         write_lock(Path(folder))
         with tarfile.open(fileobj=context, mode="w") as tar:
-            dockerfile = tarfile.TarInfo("Dockerfile")
-            dockerfile.size = len(DOCKERFILE)
-            tar.addfile(dockerfile, BytesIO(DOCKERFILE.encode()))
+            for name, content in (("Dockerfile", DOCKERFILE.encode()), ("contents.json", CONTENTS)):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                tar.addfile(entry, BytesIO(content))
             link = tarfile.TarInfo("bin/python")
             link.type, link.linkname = tarfile.SYMTYPE, "/usr/bin/python3"
             tar.addfile(link)

@@ -13,7 +13,7 @@ from repblend.store import atomic_path
 from repro import git_metrics
 from repro.artifacts import Artifacts, Output, Problem, explain, outputs
 from repro.local import run_stoppable
-from repro.manifest import MANIFEST, Entry, content_of, read_manifest
+from repro.manifest import MANIFEST, Content, Entry, content_of, read_manifest
 from repro.objects import Object, files_of, list_of
 from repro.remote import Cache, Missing, Remote, dvc_repository
 from repro.transfer import each, log, progress, transferring
@@ -64,9 +64,11 @@ def pull(root: Path, wanted: Sequence[Output], remote: str | None) -> list[Probl
         problems += fetcher.fetch([list_of(output) for output in entries if output.is_folder])
         for output, entry in _without(entries, problems).items():
             problems += fetcher.fetch_files(output, entry)
-    complete = _without(entries, problems)
-    _check_out(root, complete)
-    return problems + _check(root, complete)
+    absent = {output: entry for output, entry in _without(entries, problems).items() if _differing(root, entry)}
+    _check_out(root, list(absent))
+    for output, entry in absent.items():
+        problems += _remove_differing(root, output, entry)
+    return problems
 
 
 @dataclass
@@ -138,23 +140,25 @@ def _without(entries: dict[Output, Entry], problems: Sequence[Problem]) -> dict[
     return {output: entry for output, entry in entries.items() if output not in wrong}
 
 
-def _check_out(root: Path, complete: dict[Output, Entry]) -> None:
+def _check_out(root: Path, absent: Sequence[Output]) -> None:
     """Place outputs from the cache in the workspace. What was edited there stays as it is."""
-    if complete and run_stoppable(dvc("checkout", "--quiet", *(output.path for output in complete)), root):
+    if absent and run_stoppable(dvc("checkout", "--quiet", *(output.path for output in absent)), root):
         raise ValueError("DVC could not place the outputs in the workspace, see above. They are in its cache. If you "
                          "changed one, move it away (or lose it: `dvc checkout --force PATH`) and run this again")
 
 
-def _check(root: Path, complete: dict[Output, Entry]) -> list[Problem]:
-    """Check the workspace's files, whoever placed them there, and remove those that are wrong."""
+def _differing(root: Path, entry: Entry) -> dict[str, Content | None]:
+    """Return which files of the workspace are not as they must be, and what was found (None: no file)."""
+    found = {name: content_of(root / name) if (root / name).is_file() else None for name in entry.files}
+    return {name: content for name, content in found.items() if content != entry.files[name]}
+
+
+def _remove_differing(root: Path, output: Output, entry: Entry) -> list[Problem]:
+    """Check the files that were just placed. DVC may have believed in one that it placed before and that rotted."""
     problems = []
-    for output, entry in complete.items():
-        for name, content in entry.files.items():
-            path = root / name
-            found = content_of(path) if path.is_file() else None
-            if found != content:
-                path.unlink(missing_ok=True)
-                problems.append(Problem(output, f"{name}: in the workspace, expected {content}, found "
-                                                f"{found or 'no file'}. It was removed: run this again to restore it"))
-        log.info("%s: %d files checked", output.path, len(entry.files))
+    for name, found in _differing(root, entry).items():
+        (root / name).unlink(missing_ok=True)
+        problems.append(Problem(output, f"{name}: in the workspace, expected {entry.files[name]}, found "
+                                        f"{found or 'no file'}. It was removed: run this again to restore it"))
+    log.info("%s: %d files placed and checked", output.path, len(entry.files))
     return problems

@@ -27,7 +27,8 @@ DOCKERFILE = f"FROM {BASE}\nCOPY bin /usr/local/bin\nCOPY packages /usr/local/li
 SOURCES = shutil.ignore_patterns("__pycache__", "*.egg-info")
 SLOW = "echo started >> beats; until test -e go; do date >> beats; sleep 0.1; done; echo done > slow.txt"
 """A stage that runs until a file `go` is there."""
-PATIENCE_S = 60
+PATIENCE_S = 180
+"""A container that takes a second on an idle machine takes a minute beside other work."""
 
 
 class Toy:
@@ -127,9 +128,9 @@ class Toy:
 
 
 def write_lock(folder: Path) -> None:
-    """Write the requirements that the image is called after."""
+    """Write the requirements that the image is called after: another for every session of tests on one engine."""
     (folder / "requirements").mkdir()
-    (folder / "requirements" / "lock.txt").write_text("# of the image that tests of containers use\n")
+    (folder / "requirements" / "lock.txt").write_text(f"# of the image of tests in process {os.getpid()}\n")
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

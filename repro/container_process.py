@@ -1,6 +1,7 @@
 """One container from its creation to its removal: output as it comes, Ctrl-C and SIGTERM passed on, how it ended."""
 
 import contextlib
+import os
 import shutil
 import signal
 import sys
@@ -49,9 +50,9 @@ def run_container(client: docker.DockerClient, arguments: dict[str, Any]) -> End
     """
     began = time.monotonic()
     with _stop_signals() as stop, _created(client, arguments) as container:
-        code = _attend(container, stop)
-        inspected = client.api.inspect_container(container.id)
-    return Ended(128 + stop.received[0] if stop.received else code, inspected["State"]["OOMKilled"],
+        inspected = _attend(container, stop)
+    state = inspected["State"]
+    return Ended(128 + stop.received[0] if stop.received else state["ExitCode"], state["OOMKilled"],
                  round(time.monotonic() - began, 2), inspected)
 
 
@@ -69,8 +70,8 @@ class _Stop:
         """
         self.received.append(number)
         if len(self.received) == 1:
-            print(f"\nStopping the container ({signal.Signals(number).name}), {SECONDS_TO_STOP} s at most ...",
-                  file=sys.stderr, flush=True)
+            words = f"\nStopping the container ({signal.Signals(number).name}), {SECONDS_TO_STOP} s at most ...\n"
+            os.write(sys.stderr.fileno(), words.encode())  # a `print` may have been interrupted, and lets none in
             threading.Thread(target=self.stop, daemon=True).start()
 
     def stop(self) -> None:
@@ -79,8 +80,8 @@ class _Stop:
                 self.container.stop(timeout=SECONDS_TO_STOP)
 
 
-def _attend(container: Container, stop: _Stop) -> int:
-    """Start a container and copy its output until it ends; return its exit code."""
+def _attend(container: Container, stop: _Stop) -> JSON:
+    """Start a container and copy its output until it ends; return what the engine says of it then."""
     stop.container = container
     try:
         # Attached before it starts, so that no line is missed. Not `logs`: these keep a progress bar back until its
@@ -91,7 +92,10 @@ def _attend(container: Container, stop: _Stop) -> int:
             stop.stop()
         _fit_to_terminal(container)
         _copy(output)
-        return container.wait()["StatusCode"]
+        container.wait()
+        return container.client.api.inspect_container(container.id)
+    except BrokenPipeError:  # of our own output: nobody reads it any more
+        raise
     except APIError as error:
         raise ValueError(f"the Docker engine refused to run the container: {error.explanation}") from error
     except (requests.RequestException, OSError) as error:

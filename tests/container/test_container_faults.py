@@ -13,7 +13,7 @@ import pytest
 from docker.models.containers import Container
 
 from tests.container.conftest import start_engine, unavailable, wait_for_engine
-from tests.container.toy import Toy, wait_until
+from tests.container.toy import PATIENCE_S, Toy, wait_until
 
 GO_ON = "run the same command to go on"
 AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
@@ -31,7 +31,7 @@ def test_no_kill_leaves_anything_and_the_run_goes_on_after_all_of_them(toy: Toy,
                                                                                     137)):
         process, container = toy.start_slow(engine)
         kill_inside(container, words)
-        assert process.wait(timeout=30) == code, toy.output()
+        assert process.wait(timeout=PATIENCE_S) == code, toy.output()
         assert GO_ON in toy.output() and toy.stands_still() and toy.containers(engine) == []
     process, container = toy.start_slow(engine)
     process.kill()
@@ -48,7 +48,7 @@ def test_a_stop_ends_the_container_even_if_it_is_asked_for_twice(number: signal.
     process.send_signal(number)
     time.sleep(0.1)
     process.send_signal(number)
-    assert process.wait(timeout=30) == 128 + number, toy.output()
+    assert process.wait(timeout=PATIENCE_S) == 128 + number, toy.output()
     assert f"Stopping the container ({number.name})" in toy.output() and GO_ON in toy.output()
     assert "Traceback" not in toy.output() and toy.stands_still() and toy.containers(engine) == []
 
@@ -61,7 +61,7 @@ def test_two_runs_at_once_are_one_run_and_a_refusal(toy: Toy, engine: docker.Doc
         assert f"is being written by another run (process {process.pid} on" in refusal
     assert [one.id for one in toy.containers(engine)] == [container.id]
     (toy.folder / "go").touch()
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=PATIENCE_S) == 0
     assert toy.read("slow.txt") == "done\n"
 
 
@@ -110,7 +110,7 @@ def test_an_engine_that_goes_away_is_named_and_the_run_goes_on_when_it_is_back(
             process, _ = toy.start_slow(engine)
             daemon.send_signal(number)
             daemon.wait()
-            assert process.wait(timeout=30) == 1, toy.output()
+            assert process.wait(timeout=PATIENCE_S) == 1, toy.output()
             assert "the Docker engine stopped answering" in toy.output() and GO_ON in toy.output()
             assert "Traceback" not in toy.output()
             wait_until(toy.stands_still)

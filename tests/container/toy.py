@@ -31,9 +31,10 @@ COPY packages /usr/local/lib/python3.11/dist-packages
 SOURCES = shutil.ignore_patterns("__pycache__", "*.egg-info")
 SLOW = "echo started >> beats; until test -e go; do date >> beats; sleep 0.1; done; echo done > slow.txt"
 """A stage that runs until a file `go` is there."""
-PATIENCE_S = 60
 CONTENTS = b'{"debian": {}, "distributions": {}, "python": "3.11"}\n'
 """What the toy image says of itself, and the toy workspace expects."""
+PATIENCE_S = 180
+"""A container that takes a second on an idle machine takes a minute beside other work."""
 
 
 class Toy:
@@ -134,11 +135,11 @@ class Toy:
 
 
 def write_lock(folder: Path) -> None:
-    """Write the requirements that the image is called after, and what it is made of."""
+    """Write what the image is made of, and the requirements that it is called after: others in every test session."""
     (folder / "docker").mkdir()
     (folder / "docker" / "contents.json").write_bytes(CONTENTS)
     (folder / "requirements").mkdir()
-    (folder / "requirements" / "lock.txt").write_text("# the requirements of toy workspaces\n")
+    (folder / "requirements" / "lock.txt").write_text(f"# of the image of tests in process {os.getpid()}\n")
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

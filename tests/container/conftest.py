@@ -9,10 +9,10 @@ from pathlib import Path
 
 import docker
 import pytest
-from docker.errors import ImageNotFound
 
 from repro.engine import NoEngine, connect
-from tests.container.toy import BASE, Toy, build_image
+from repro.image_base import BASE_NAME, make_base
+from tests.container.toy import Toy, build_image
 
 PATIENCE_S = 60
 
@@ -42,6 +42,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[docker.DockerCl
         del os.environ["DOCKER_HOST"]
         process.terminate()
         process.wait()
+        shutil.rmtree(folder, ignore_errors=True)  # images are gigabytes
 
 
 def start_engine(folder: Path) -> subprocess.Popen:
@@ -65,12 +66,19 @@ def wait_for_engine(process: subprocess.Popen, log: Path) -> docker.DockerClient
 
 
 @pytest.fixture(scope="session")
-def toy_image(engine: docker.DockerClient) -> Iterator[docker.models.images.Image]:
+def base(engine: docker.DockerClient) -> str:
+    """The name of a base image: the one that the engine has, or one that is made (a minute)."""
+    if not engine.images.list(BASE_NAME):
+        try:
+            make_base(engine)
+        except ValueError as error:
+            unavailable(f"no base image: {error}")
+    return BASE_NAME
+
+
+@pytest.fixture(scope="session")
+def toy_image(engine: docker.DockerClient, base: str) -> Iterator[docker.models.images.Image]:
     """The image of every `Toy`."""
-    try:
-        engine.images.get(BASE)
-    except ImageNotFound:
-        unavailable(f"it has no image {BASE}, which `repro image base` makes")
     image = build_image(engine)
     yield image
     engine.images.remove(image.id, force=True)

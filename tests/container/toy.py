@@ -18,12 +18,12 @@ import docker
 from packaging.requirements import Requirement
 
 from repro.image import image_name
+from repro.image_base import BASE_NAME
 
 ROOT = Path(__file__).parents[2]
-BASE = "repblend-base:bookworm"
 PACKAGES = ("dvc", "psutil")
 """What `repro.guarded_dvc` imports; the packages that these need come with them."""
-DOCKERFILE = f"""FROM {BASE}
+DOCKERFILE = f"""FROM {BASE_NAME}
 COPY contents.json /opt/repblend/
 COPY bin /usr/local/bin
 COPY packages /usr/local/lib/python3.11/dist-packages

@@ -1,4 +1,4 @@
-"""What the tests of images share: a base, a wheelhouse, and one small image that is built once."""
+"""What the tests of images share: a wheelhouse, and one small image that is built once."""
 
 import subprocess
 import sys
@@ -9,21 +9,8 @@ import docker
 import pytest
 
 from repro.image import image_name
-from repro.image_base import BASE_NAME, make_base
 from repro.image_build import BuildOptions, build
-from tests.container.conftest import unavailable
 from tests.container.image.workspaces import OTHERS, PACKAGES, forget, locked, make_workspace
-
-
-@pytest.fixture(scope="session")
-def base(engine: docker.DockerClient) -> str:
-    """The name of a base image: the one that the engine has, or one that is made (a minute)."""
-    if not engine.images.list(BASE_NAME):
-        try:
-            make_base(engine)
-        except ValueError as error:
-            unavailable(f"no base image: {error}")
-    return BASE_NAME
 
 
 @pytest.fixture(scope="session")

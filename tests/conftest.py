@@ -21,6 +21,7 @@ TOGETHER = ("end_to_end", "container")
 """Folders whose tests share a workspace or an engine. They take longest, so they start first."""
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in a hook of the same name
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tell pytest-xdist, if it runs, which tests belong on one worker."""
     if not config.pluginmanager.hasplugin("xdist"):

@@ -8,7 +8,7 @@ reproduce: .venv/.installed
 	$(BIN)/repro run
 
 test: .venv/.installed
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
 test-image: .venv/.installed
 	$(BIN)/python -m pytest -m image -s tests/container

@@ -16,21 +16,29 @@ import torch
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
 
-TESTS = Path(__file__).parent
 TOGETHER = ("end_to_end", "container")
 """Folders whose tests share a workspace or an engine. They take longest, so they start first."""
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in a hook of the same name
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tell pytest-xdist, if it runs, which tests belong on one worker."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: _group(item) not in TOGETHER)
+def group(nodeid: str) -> str:
+    """Return what a test belongs to that has to stay on one worker: a folder of `TOGETHER`, or its file."""
+    file = Path(nodeid.partition("::")[0])
+    folder = next((part for part in file.parts if part in TOGETHER), None)
+    return folder or str(file)
 
 
-def _group(item: pytest.Item) -> str:
-    place = item.path.relative_to(TESTS)
-    return place.parts[0] if place.parts[0] in TOGETHER else str(place)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the slow folders start first."""
+    items.sort(key=lambda item: group(item.nodeid) not in TOGETHER)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Give pytest-xdist's workers whole groups."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class WholeGroups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid)
+
+    return WholeGroups(config, log)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["DVC_NO_ANALYTICS"] = "1"  # repositories that tests make have no settings of ours
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["REPRO_ENGINE"] = "local"  # those of containers say so themselves
 

@@ -1,8 +1,10 @@
 """A real Docker engine for the tests in this folder: the one that answers, or one that is started for them."""
 
+import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +27,7 @@ def unavailable(reason: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[docker.DockerClient]:
+def engine() -> Iterator[docker.DockerClient]:
     """A client of a running engine; `DOCKER_HOST` names it."""
     try:
         yield connect()
@@ -33,16 +35,22 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[docker.DockerCl
     except NoEngine as error:
         if not shutil.which("dockerd") or os.getuid() != 0:
             unavailable(str(error))
-    folder = tmp_path_factory.mktemp("engine")
-    process = start_engine(folder)
-    os.environ["DOCKER_HOST"] = f"unix://{folder}/docker.sock"
-    try:
-        yield wait_for_engine(process, folder / "log")
-    finally:
-        del os.environ["DOCKER_HOST"]
-        process.terminate()
-        process.wait()
-        shutil.rmtree(folder, ignore_errors=True)  # images are gigabytes
+    with short_folder() as folder:
+        process = start_engine(folder)
+        os.environ["DOCKER_HOST"] = f"unix://{folder}/docker.sock"
+        try:
+            yield wait_for_engine(process, folder / "log")
+        finally:
+            del os.environ["DOCKER_HOST"]
+            process.terminate()
+            process.wait()
+
+
+@contextlib.contextmanager
+def short_folder() -> Iterator[Path]:
+    """A folder for an engine: its sockets' paths may have 107 characters, and pytest's own folders are long."""
+    with tempfile.TemporaryDirectory(prefix="engine-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def start_engine(folder: Path) -> subprocess.Popen:

@@ -1,5 +1,6 @@
 """Faults while a stage runs in a container: nothing computes on, nothing is left, and the same command goes on."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from tests.container.conftest import start_engine, unavailable, wait_for_engine
+from tests.container.conftest import short_folder, start_engine, unavailable, wait_for_engine
 from tests.container.toy import PATIENCE_S, Toy, wait_until
 
 GO_ON = "run the same command to go on"
@@ -97,32 +98,41 @@ def test_a_full_disk_under_the_cache_is_named_and_the_run_goes_on_once_there_is_
 
 @AS_ROOT
 def test_an_engine_that_goes_away_is_named_and_the_run_goes_on_when_it_is_back(
-        toy: Toy, toy_image: docker.models.images.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        toy: Toy, toy_image: docker.models.images.Image, monkeypatch: pytest.MonkeyPatch) -> None:
     if not shutil.which("dockerd"):
         unavailable("no dockerd to start one that may be killed")
     image = b"".join(toy_image.save(named=True))
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
-    daemon = start_engine(tmp_path)
-    try:
-        engine = wait_for_engine(daemon, tmp_path / "log")
-        engine.api.load_image(image)
-        for number in (signal.SIGKILL, signal.SIGTERM):
-            process, _ = toy.start_slow(engine)
-            daemon.send_signal(number)
+    with short_folder() as folder:
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{folder}/docker.sock")
+        daemon = start_engine(folder)
+        try:
+            engine = wait_for_engine(daemon, folder / "log")
+            engine.api.load_image(image)
+            for number in (signal.SIGKILL, signal.SIGTERM):
+                process, _ = toy.start_slow(engine)
+                end_engine(daemon, folder, number)
+                assert process.wait(timeout=PATIENCE_S) == 1, toy.output()
+                assert "the Docker engine stopped answering" in toy.output() and GO_ON in toy.output()
+                assert "Traceback" not in toy.output()
+                wait_until(toy.stands_still)
+                daemon = start_engine(folder)
+                engine = wait_for_engine(daemon, folder / "log")
+            assert "Removed what a killed run left" in toy.finish()
+            assert toy.containers(engine) == []
+        finally:
+            daemon.terminate()
             daemon.wait()
-            assert process.wait(timeout=PATIENCE_S) == 1, toy.output()
-            assert "the Docker engine stopped answering" in toy.output() and GO_ON in toy.output()
-            assert "Traceback" not in toy.output()
-            wait_until(toy.stands_still)
-            daemon = start_engine(tmp_path)
-            engine = wait_for_engine(daemon, tmp_path / "log")
-        assert "Removed what a killed run left" in toy.finish()
-        assert toy.containers(engine) == []
-    finally:
-        daemon.terminate()
-        daemon.wait()
-        unmount_below(tmp_path)
-        shutil.rmtree(tmp_path / "data")
+            unmount_below(folder)
+
+
+def end_engine(daemon: subprocess.Popen, folder: Path, number: signal.Signals) -> None:
+    """Signal an engine and its containerd, which outlives it when it is killed and would be in the way of the next."""
+    containerd = int((folder / "exec/containerd/containerd.pid").read_text())
+    daemon.send_signal(number)
+    daemon.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(containerd, number)
+    wait_until(lambda: not Path(f"/proc/{containerd}").exists())
 
 
 def unmount_below(folder: Path) -> None:

@@ -24,8 +24,10 @@ INSIDE = ("(id -u; id -g; ls /sys/class/net; pwd; touch /x || echo read-only; gr
 HOLD = ("import fcntl, time; f = open('lock', 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); "
         "time.sleep(60)")
 TRY = "import fcntl; fcntl.flock(open('lock'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
-TERMINAL = ("""python -c "import os, sys; print('terminal', sys.stdout.isatty(), """
-            """sys.stdout.isatty() and os.get_terminal_size().columns)" && touch seen.txt""")
+TERMINAL = ("""python -c "import os, sys, time; terminal = sys.stdout.isatty(); """
+            """[time.sleep(0.1) for _ in range(100) if terminal and os.get_terminal_size().columns != 123]; """
+            """print('terminal', terminal, terminal and os.get_terminal_size().columns)" && touch seen.txt""")
+"""A container gets its width just after it starts, so a terminal is given ten seconds to have it."""
 
 
 def interfaces_here() -> str:

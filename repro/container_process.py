@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -113,7 +112,7 @@ def _copy(output: Iterator[tuple[bytes | None, bytes | None]]) -> None:
 def _fit_to_terminal(container: Container) -> None:
     """Give the container's terminal, if it has one, the size of ours."""
     if sys.stdout.isatty():
-        size = shutil.get_terminal_size()
+        size = os.get_terminal_size(sys.stdout.fileno())  # not `shutil`'s, which believes COLUMNS first
         with contextlib.suppress(APIError):  # it has ended already
             container.resize(size.lines, size.columns)
 

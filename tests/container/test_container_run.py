@@ -24,10 +24,8 @@ INSIDE = ("(id -u; id -g; ls /sys/class/net; pwd; touch /x || echo read-only; gr
 HOLD = ("import fcntl, time; f = open('lock', 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); "
         "time.sleep(60)")
 TRY = "import fcntl; fcntl.flock(open('lock'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
-TERMINAL = ("""python -c "import os, sys, time; terminal = sys.stdout.isatty(); """
-            """[time.sleep(0.1) for _ in range(100) if terminal and os.get_terminal_size().columns != 123]; """
-            """print('terminal', terminal, terminal and os.get_terminal_size().columns)" && touch seen.txt""")
-"""A container gets its width just after it starts, so a terminal is given ten seconds to have it."""
+TERMINAL = ("""python -c "import os, sys; print('terminal', sys.stdout.isatty(), """
+            """sys.stdout.isatty() and os.get_terminal_size().columns)" && touch seen.txt""")
 
 
 def interfaces_here() -> str:
@@ -85,8 +83,8 @@ def test_a_terminal_outside_is_one_inside_of_the_same_width(toy: Toy) -> None:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 123, 0, 0))
     command = [sys.executable, "-m", "repro", "run", "seen", "--engine", "docker"]
-    process = subprocess.Popen(command, cwd=toy.folder, env=workspace_environment(toy.folder), stdout=theirs,
-                               stderr=theirs)
+    environment = workspace_environment(toy.folder) | {"COLUMNS": "80"}  # of another terminal, long ago
+    process = subprocess.Popen(command, cwd=toy.folder, env=environment, stdout=theirs, stderr=theirs)
     os.close(theirs)
     assert "terminal True 123\r" in read_all(ours)
     assert process.wait() == 0

@@ -6,7 +6,6 @@ context, in two folders that are always there and normally empty.
 
 import contextlib
 import re
-import subprocess
 import tarfile
 import tempfile
 import uuid
@@ -22,6 +21,7 @@ from docker.models.images import Image
 
 from repblend.store import sha256
 from repro.image import LOCK, image_contents, image_name, record_contents
+from repro.workspace import git
 
 DOCKERFILE = Path("docker/Dockerfile")
 SCRIPTS = (Path("docker/install.sh"), Path("docker/contents.py"))
@@ -126,8 +126,8 @@ def labels(root: Path, base: str | None) -> Mapping[str, str]:
 def _git(root: Path, *arguments: str) -> str:
     """What git says; nothing outside of a clone."""
     try:
-        return subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=False).stdout
-    except FileNotFoundError:
+        return git(root, *arguments)
+    except ValueError:
         return ""
 
 

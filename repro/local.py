@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -34,14 +34,20 @@ def run_stoppable(command: list[str], root: Path) -> int:
         received.append(number)
         signal_session(process, signal.SIGTERM)
 
-    before: dict[signal.Signals, Callable | int | None] = {number: signal.signal(number, stop)
-                                                           for number in STOP_SIGNALS}
-    try:
+    with stop_signals_go_to(stop):
         code = process.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     return 128 + received[0] if received else code
+
+
+@contextlib.contextmanager
+def stop_signals_go_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM call a handler while the body runs."""
+    before = {number: signal.signal(number, handler) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def signal_session(process: subprocess.Popen, number: signal.Signals) -> None:

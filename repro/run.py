@@ -23,6 +23,7 @@ def main(targets: Sequence[str], grid: Grid, wishes: Wishes = ANY) -> int:
             part = [] if targets else results_of(grid, root)
             code = runner.run(root, [("repro", *targets, *part), *([MAKE_REPORT] if part else [])])
             _write_record(runner, root, code)
+            write_run_page(root)
     except (ValueError, OSError) as error:
         print(f"repro run: {error}", file=sys.stderr)
         return 1
@@ -38,7 +39,6 @@ def _write_record(runner: Runner, root: Path, code: int) -> None:
     record = runner.record()
     if record is not None and not code:
         write_json(root / CONTAINER, record | commit_of(root))
-    write_run_page(root)
 
 
 def commit_of(root: Path) -> JSON:

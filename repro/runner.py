@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from repblend.store import JSON
 from repro.local import LocalRunner
+
+if TYPE_CHECKING:
+    from repro.container import ContainerRunner
 
 
 class Engine(StrEnum):
@@ -60,13 +63,11 @@ def choose(wishes: Wishes, root: Path) -> Runner:
         _refuse_container_wishes(wishes)
         _clean_up(root)
         return LocalRunner()
-    from repro.container import NoImage, open_runner  # slow to import
+    from repro.container import NoImage  # slow to import
     from repro.engine import NoEngine
 
     try:
-        if wishes.engine is Engine.AUTO:
-            _build_if_missing(root)
-        runner = open_runner(root, wishes.gpus, wishes.memory_gib)
+        runner = _open(wishes, root)
     except (NoEngine, NoImage) as error:
         if wishes.engine is Engine.DOCKER:
             raise
@@ -77,19 +78,29 @@ def choose(wishes: Wishes, root: Path) -> Runner:
     return runner
 
 
-def _build_if_missing(root: Path) -> None:
-    """Build the workspace's image if the engine does not have it; where that fails, say why, and leave it at that."""
+def _open(wishes: Wishes, root: Path) -> "ContainerRunner":
+    """Open a runner in the workspace's image; `auto` builds that first if it is missing."""
+    from repro.container import NoImage, open_runner
+
+    try:
+        return open_runner(root, wishes.gpus, wishes.memory_gib)
+    except NoImage:
+        if wishes.engine is not Engine.AUTO:
+            raise
+        _build(root)
+        return open_runner(root, wishes.gpus, wishes.memory_gib)
+
+
+def _build(root: Path) -> None:
+    """Build the workspace's image; where that fails, say why, and leave it at that."""
     from repro.engine import connect
     from repro.image import image_name
     from repro.image_build import BuildOptions, build
 
-    client, name = connect(), image_name(root)
-    if client.images.list(name):
-        return
-    print(f"The engine has no image {name} yet: it is built now, once (7 GB, some minutes). --engine local works "
-          "without.", flush=True)
+    print(f"The engine has no image {image_name(root)} yet: it is built now, once (7 GB, some minutes). --engine local "
+          "works without.", flush=True)
     try:
-        build(root, client, BuildOptions())
+        build(root, connect(), BuildOptions())
     except (ValueError, OSError) as error:
         print(f"The image could not be built: {error}", flush=True)
 

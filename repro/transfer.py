@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -13,7 +12,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from repblend.stages.lock import only_writer
+from repro.local import stop_signals_go_to
+from repro.workspace import only_run
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,8 +27,7 @@ def transferring(root: Path, command: str) -> Iterator[None]:
     Raises:
         ValueError: another run writes this workspace.
     """
-    with (only_writer(root / "checkpoints" / "locks" / "workspace.lock", f"workspace {root}", wait_seconds=3.0),
-          _logging_to(root / "logs" / f"{command}.log"), _ending_at_a_signal(command)):
+    with only_run(root), _logging_to(root / "logs" / f"{command}.log"), _ending_at_a_signal(command):
         yield
 
 
@@ -70,10 +69,5 @@ def _ending_at_a_signal(command: str) -> Iterator[None]:
               flush=True)
         os._exit(128 + number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, end) for number in numbers}
-    try:
+    with stop_signals_go_to(end):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

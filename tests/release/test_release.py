@@ -14,27 +14,21 @@ from repblend.data.features import read_features
 from repblend.encoders.registry import load_image_encoder
 from repblend.matching.similarity import LowRankSimilarity
 from repblend.matching.synthetic_set import SyntheticSet
-from repblend.params import Params, read_params, read_yaml
+from repblend.params import Params, read_params
 from repblend.release.__main__ import main, release
 from repblend.release.training import evaluate_release
 from repblend.stages import encode, evaluate, prepare
 from repblend.stages.context import Cell, Paths, StageContext
 from repblend.store import read_json, write_json
+from tests.tiny import tiny_content
 
-ROOT = Path(__file__).parents[2]
 CELL = Cell("repblend", 50)
 NUM_PAIRS = 6
 
 
 def write_params(folder: Path) -> Params:
-    content = read_yaml(ROOT / "params.yaml")
-    content["compute"]["threads"] = 1
-    content["data"] |= {"image_size": 32, "num_val": 12, "num_test": 40, "max_train": 12}
-    content["encode"]["views"]["num"] = 1
-    content["heads"]["width"] = 16
-    content["evaluate"] |= {"num_seeds": 3, "batch_size": 4, "distilled": {"epochs": 6, "scored_intervals": 3}}
     with (folder / "params.yaml").open("w") as file:
-        YAML().dump(content, file)
+        YAML().dump(tiny_content(), file)
     return read_params(folder / "params.yaml")
 
 

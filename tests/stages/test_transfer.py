@@ -20,12 +20,12 @@ from repblend.evaluation.zero_shot import word_task
 from repblend.matching.similarity import LowRankSimilarity
 from repblend.matching.step import PerModality, Student
 from repblend.matching.synthetic_set import SyntheticSet
-from repblend.params import Params, Section, read_yaml
+from repblend.params import Params, Section
 from repblend.stages import encode, evaluate, prepare, transfer
 from repblend.stages.context import Cell, Paths, StageContext
 from repblend.store import read_json
+from tests.tiny import tiny_content
 
-ROOT = Path(__file__).parents[2]
 CELL = Cell("repblend", 50)
 ENCODERS = ["efficientnet_lite0", "efficientnet_lite2"]
 NUM_ICONS = 15
@@ -41,12 +41,7 @@ class WithTransfer(Params):
 
 
 def tiny_params() -> WithTransfer:
-    content = read_yaml(ROOT / "params.yaml")
-    content["compute"]["threads"] = 1
-    content["data"] |= {"image_size": 32, "num_val": 12, "num_test": 40, "max_train": 12}
-    content["encode"]["views"]["num"] = 1
-    content["heads"]["width"] = 16
-    content["evaluate"] |= {"num_seeds": 3, "batch_size": 4, "distilled": {"epochs": 6, "scored_intervals": 3}}
+    content = tiny_content()
     content["transfer"] = {"architectures": ENCODERS, "num_icons": NUM_ICONS}
     return WithTransfer.model_validate(content)
 

@@ -4,6 +4,7 @@ With pytest-xdist, a worker gets whole files, and whole folders where files shar
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -31,6 +32,16 @@ def group(nodeid: str) -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the slow folders start first."""
     items.sort(key=lambda item: group(item.nodeid) not in TOGETHER)
+
+
+@pytest.fixture(autouse=True)
+def _working_directory() -> Iterator[None]:
+    """Fail the test that leaves the working directory changed, not the ones that come after it on the same worker."""
+    before = Path.cwd()
+    yield
+    after = Path.cwd()
+    os.chdir(before)
+    assert after == before, "this test changed the working directory and left it so; use monkeypatch.chdir"
 
 
 @pytest.hookimpl(optionalhook=True)

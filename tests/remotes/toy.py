@@ -80,7 +80,8 @@ def colleague(origin: Path, folder: Path) -> Path:
 
 def dvc(folder: Path, *arguments: str) -> None:
     """Run a DVC command in a folder."""
-    assert dvc_main(["--cd", str(folder), *arguments]) == 0
+    with contextlib.chdir(folder):  # DVC's own --cd stays in the folder when the command is done
+        assert dvc_main(list(arguments)) == 0
 
 
 def add_remote(folder: Path, url: str, **settings: str) -> None:

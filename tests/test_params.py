@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from repblend.params import Params, read_params, read_yaml
+from repblend.params import Params, Section, optional, read_params, read_yaml
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = (ROOT / "params.yaml").read_text()
@@ -107,3 +107,12 @@ def test_a_cell_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
     assert changed.model_dump() == expected
     with pytest.raises(ValueError, match="no 'repblend-51'"):
         distill.settings("repblend-51")
+
+
+def test_an_optional_field_is_dumped_only_where_it_is_not_the_default() -> None:
+    class Fresh(Section):
+        old: int
+        new: str = optional("off")
+
+    assert (Fresh(old=1).new, Fresh(old=1).model_dump()) == ("off", {"old": 1})
+    assert Fresh(old=1, new="on").model_dump() == {"old": 1, "new": "on"}

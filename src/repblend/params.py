@@ -19,6 +19,14 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 LossName = Literal["kl", "bce", "wbce", "infonce", "cwcl", "mse"]
 
 
+def optional(default: Any) -> Any:
+    """Declare a field that files may leave out; dumps leave it out as well where it has its default.
+
+    So a parameter that comes to be later changes neither the metrics nor the recorded stages of those who do without.
+    """
+    return Field(default=default, exclude_if=lambda value: value == default)
+
+
 class Section(BaseModel):
     """Base of every section: frozen, strict about types, and closed to unknown keys."""
 

@@ -12,7 +12,8 @@ from tests.stages.imports import ROOT, sources_of
 
 CANNOT_CHANGE_A_BYTE = {
     "src/repblend/__init__.py", "src/repblend/params.py", "src/repblend/progress.py", "src/repblend/stages/__init__.py",
-    "src/repblend/stages/__main__.py", "src/repblend/stages/context.py", "src/repblend/stages/guard.py",
+    "src/repblend/stages/__main__.py", "src/repblend/stages/context.py", "src/repblend/stages/entry.py",
+    "src/repblend/stages/guard.py",
     "src/repblend/stages/lock.py", "src/repblend/stages/resume.py", "src/repblend/stages/sources.py",
     "src/repblend/experts/__init__.py", "src/repblend/encoders/__init__.py", "src/repblend/analysis/__init__.py",
 }

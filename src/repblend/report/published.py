@@ -62,6 +62,8 @@ _METHOD = _one_of(*TITLES, "start")
 _RECALL = _one_of(*RECALLS)
 _RESULTS: dict[str, Parser] = {"budget": _budget, "method": _METHOD, "recall": _RECALL, "mean": _number,
                                "std": _maybe(_number)}
+UFC_QUANTITIES = ("accuracy_percent", "compression_percent")
+"""Top-1 accuracy of a student on the test images, and stored bytes of those of the whole training set."""
 FILES: dict[str, dict[str, Parser]] = {
     "flickr30k": _RESULTS,
     "coco": _RESULTS,
@@ -71,6 +73,8 @@ FILES: dict[str, dict[str, Parser]] = {
     "zero-shot": {"task": _words, "metric": _RECALL, "method": _METHOD, "value": _number},
     "collapse": {"method": _METHOD, "quantity": _words, "iteration": _maybe(_count), "value": _number,
                  "reading": _one_of("plot", "caption", "annotation")},
+    "ufc": {"dataset": _words, "budget": _count, "student": str, "quantity": _one_of(*UFC_QUANTITIES),
+            "method": _words, "mean": _number, "std": _maybe(_number)},
 }
 """File name -> column -> how its cells are read. Every file also has `source` and `evidence`."""
 COMMON: dict[str, Parser] = {"source": _words, "evidence": _one_of(*EVIDENCE)}

@@ -1,10 +1,11 @@
 """What a stage gets: the workspace's folder, the parameters, the cell of the matrix it runs, and where files live."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
-from repblend.params import Params, base_method
+from repblend.params import Params, base_method, read_params
 from repblend.store import JSON
 
 ENCODER_STUDENTS = "+encoder-students"
@@ -48,14 +49,38 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Paths:
-    """Where everything lives in a workspace. `dvc.yaml` names the same paths (a test compares them)."""
+class Workspace:
+    """Where in a workspace those files live that every pipeline has."""
 
     root: Path
 
     @property
     def params(self) -> Path:
         return self.root / "params.yaml"
+
+    def metrics(self, stage: str, name: object = None) -> Path:
+        """A stage's metrics file: `metrics/<stage>.json`, or `metrics/<stage>/<name>.json` for a cell."""
+        folder = self.root / "metrics"
+        return folder / f"{stage}.json" if name is None else folder / stage / f"{name}.json"
+
+    def checkpoint(self, stage: str, name: object) -> Path:
+        """Where an unfinished stage keeps what it can resume from; never an output."""
+        return self.root / "checkpoints" / stage / str(name)
+
+    def run_record(self, context: "StageContext") -> Path:
+        """What was particular to the last run of a stage: commit, machine, time, memory. Not tracked by DVC."""
+        return self.root / "metrics" / "runs" / f"{context.name}.json"
+
+    def lock(self, context: "StageContext") -> Path:
+        return self.root / "checkpoints" / "locks" / f"{context.name}.lock"
+
+    def log(self, context: "StageContext") -> Path:
+        return self.root / "logs" / f"{context.name}.log"
+
+
+@dataclass(frozen=True)
+class Paths(Workspace):
+    """Where everything lives in a workspace. `dvc.yaml` names the same paths (a test compares them)."""
 
     @property
     def data(self) -> Path:
@@ -81,34 +106,45 @@ class Paths:
         """A coreset or distilled set (stages `select` and `distill`)."""
         return self.root / "sets" / f"{cell}.safetensors"
 
-    def metrics(self, stage: str, name: object = None) -> Path:
-        """A stage's metrics file: `metrics/<stage>.json`, or `metrics/<stage>/<name>.json` for a cell."""
-        folder = self.root / "metrics"
-        return folder / f"{stage}.json" if name is None else folder / stage / f"{name}.json"
-
-    def checkpoint(self, stage: str, name: object) -> Path:
-        """Where an unfinished stage keeps what it can resume from; never an output."""
-        return self.root / "checkpoints" / stage / str(name)
-
-    def run_record(self, context: "StageContext") -> Path:
-        """What was particular to the last run of a stage: commit, machine, time, memory. Not tracked by DVC."""
-        return self.root / "metrics" / "runs" / f"{context.name}.json"
-
-    def lock(self, context: "StageContext") -> Path:
-        return self.root / "checkpoints" / "locks" / f"{context.name}.lock"
-
-    def log(self, context: "StageContext") -> Path:
-        return self.root / "logs" / f"{context.name}.log"
-
 
 @dataclass(frozen=True)
 class StageContext:
-    """Everything a stage's `run` needs."""
+    """Everything a stage's `run` needs. Another pipeline derives its own, with other parameters, cells and paths."""
 
     stage: str
     cell: Cell | None
     params: Params
     paths: Paths
+
+    package: ClassVar[str] = "repblend.stages"
+    """Where the modules of the stages lie; `python -m` runs them."""
+    read: ClassVar[Callable[[Path], Any]] = staticmethod(read_params)
+    """Reads and checks `params.yaml`."""
+    workspace: ClassVar[type[Workspace]] = Paths
+
+    @classmethod
+    def of(cls, root: Path, stage: str, cell: str | None) -> Self:
+        """Return the context of a stage in the workspace at `root`.
+
+        Raises:
+            ValueError: `params.yaml` is not as expected, or the text does not name a cell.
+        """
+        paths = cls.workspace(root)
+        return cls(stage, None if cell is None else cls.parse_cell(stage, cell), cls.read(paths.params), paths)
+
+    @classmethod
+    def parse_cell(cls, stage: str, text: str) -> Any:
+        """Read the cell that `stage` is asked to run; raises `ValueError` as `Cell.parse`."""
+        return Cell.parse(text)
+
+    def reread(self) -> Self:
+        """Return the same with the parameters as they stand in the file now; raises `ValueError` as `of`."""
+        return replace(self, params=type(self).read(self.paths.params))
+
+    @property
+    def command(self) -> str:
+        """What runs the stage, in the workspace's folder."""
+        return " ".join([f"python -m {self.package}", self.name.replace("@", " ")])
 
     @property
     def name(self) -> str:

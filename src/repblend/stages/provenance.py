@@ -41,7 +41,7 @@ def provenance(context: StageContext, sections: Iterable[str], inputs: Iterable[
         "inputs": {str(path.relative_to(root)): sha256(path) for path in inputs},
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "requirements_sha256": sha256(root / LOCK) if (root / LOCK).is_file() else None,
-        "command": " ".join(["python -m repblend.stages", context.name.replace("@", " ")]),
+        "command": context.command,
         "run": str(context.paths.run_record(context).relative_to(root)),
     }
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import repblend
-from repblend.params import read_params
 from repblend.stages.context import StageContext
 from repblend.store import sha256
 
@@ -45,7 +44,7 @@ def refuse_edits(context: StageContext, sections: Iterable[str], before: dict[st
     """
     sections, after = list(sections), source_hashes()
     edited = [name for name in _imported_sources() if before.get(name) != after.get(name)]
-    now = StageContext(context.stage, context.cell, read_params(context.paths.params), context.paths)
+    now = context.reread()
     if (now.params.seed, now.parameters(sections)) != (context.params.seed, context.parameters(sections)):
         edited.append(context.paths.params.name)
     if edited:

@@ -35,7 +35,8 @@ from repblend.matching.synthetic_set import SyntheticSet
 from repblend.methods import find_method
 from repblend.methods.declaration import Method
 from repblend.params import DistillSettings, Params
-from repblend.stages.cells import schedule_of, student_model
+from repblend.stages.cell_rules import schedule_of
+from repblend.stages.cells import student_model
 from repblend.stages.context import StageContext
 from repblend.stages.students import StudentModel, make_evaluator, read_pixels
 from repblend.store import JSON

@@ -9,7 +9,8 @@ from repblend.encoders.registry import load_image_encoder
 from repblend.evaluation.protocol import Scores
 from repblend.matching.synthetic_set import SyntheticSet
 from repblend.params import Params
-from repblend.stages.cells import is_coreset, recipe_of, schedule_of, student_model
+from repblend.stages.cell_rules import is_coreset, schedule_of
+from repblend.stages.cells import recipe_of, student_model
 from repblend.stages.context import Cell, Paths, StageContext
 from repblend.stages.provenance import provenance
 from repblend.stages.students import make_evaluator

@@ -25,7 +25,8 @@ from repblend.evaluation.zero_shot import WordScores, WordTask, word_task
 from repblend.matching.synthetic_set import SyntheticSet
 from repblend.params import Params
 from repblend.progress import progress
-from repblend.stages.cells import recipe_of, schedule_of, student_model, trains_encoder
+from repblend.stages.cell_rules import schedule_of, trains_encoder
+from repblend.stages.cells import recipe_of, student_model
 from repblend.stages.context import Cell, StageContext
 from repblend.stages.provenance import provenance
 from repblend.stages.students import (

@@ -385,10 +385,11 @@ def read_params(path: Path) -> Params:
     try:
         return Params.model_validate(read_yaml(path))
     except ValidationError as error:
-        raise ValueError(_explain(path, error)) from error
+        raise ValueError(explain(path, error)) from error
 
 
-def _explain(path: Path, error: ValidationError) -> str:
+def explain(path: Path, error: ValidationError) -> str:
+    """Return a message that lists every parameter to mend, with the value found and the rule it breaks."""
     lines = [f"{path}: {error.error_count()} parameter(s) to mend"]
     for problem in error.errors(include_url=False):
         key = ".".join(map(str, problem["loc"])) or "(the whole file)"

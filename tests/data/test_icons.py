@@ -16,6 +16,7 @@ from PIL import Image
 
 from repblend.data import icons
 from repblend.data.captions import clean_caption
+from repblend.data.image_store import FolderStore
 from repblend.data.images import read_image
 
 SIZE = 32
@@ -69,7 +70,7 @@ def test_icons_are_grey_drawings_read_as_the_common_reader_reads_a_file(tmp_path
         png = bytes(resvg_py.svg_to_bytes(svg_string=icons.squared(svg.read_text()), width=SIZE, height=SIZE,
                                           background="#ffffff", skip_system_fonts=True))
         (tmp_path / "icon.png").write_bytes(png)
-        assert torch.equal(found, read_image(tmp_path / "icon.png", SIZE))
+        assert torch.equal(found, read_image(FolderStore(tmp_path), "icon.png", SIZE))
 
 
 def test_a_narrow_icon_has_the_shape_that_the_library_gives_it_alone() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from repblend.data.image_store import FolderStore
 from repblend.data.images import normalise, png_bytes, read_image, read_images
 
 MEAN, STD = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.25, 0.3])
@@ -21,12 +22,12 @@ def test_an_image_of_the_right_size_is_read_pixel_by_pixel(tmp_path: Path) -> No
     pixels = random_pixels(16)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     expected = np.stack([pixels[:, :, channel] for channel in range(3)]).astype(np.float32) / 255
-    assert np.array_equal(read_image(tmp_path / "a.png", 16).numpy(), expected)
+    assert np.array_equal(read_image(FolderStore(tmp_path), "a.png", 16).numpy(), expected)
 
 
 def test_resizing_keeps_flat_colours_and_gives_the_size_asked_for(tmp_path: Path) -> None:
     Image.new("RGB", (37, 20), (10, 200, 30)).save(tmp_path / "a.png")
-    image = read_image(tmp_path / "a.png", 24)
+    image = read_image(FolderStore(tmp_path), "a.png", 24)
     assert image.shape == (3, 24, 24)
     assert torch.equal(image.flatten(1).amin(1), torch.tensor([10.0, 200.0, 30.0]) / 255)
     assert torch.equal(image.flatten(1).amax(1), torch.tensor([10.0, 200.0, 30.0]) / 255)
@@ -36,20 +37,20 @@ def test_resizing_keeps_flat_colours_and_gives_the_size_asked_for(tmp_path: Path
 def test_other_colour_modes_become_rgb(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     Image.fromarray(random_pixels(8)).convert(mode).save(path)
-    assert read_image(path, 8).shape == (3, 8, 8)
+    assert read_image(FolderStore(tmp_path), path.name, 8).shape == (3, 8, 8)
 
 
 def test_images_keep_the_order_of_their_names(tmp_path: Path) -> None:
     for name, level in (("a", 10), ("b", 20), ("c", 30)):
         Image.new("RGB", (4, 4), (level,) * 3).save(tmp_path / f"{name}.png")
-    images = read_images(tmp_path, ["c.png", "a.png", "b.png"], 4)
+    images = read_images(FolderStore(tmp_path), ["c.png", "a.png", "b.png"], 4)
     assert (images[:, 0, 0, 0] * 255).round().tolist() == [30, 10, 20]
 
 
 def test_normalising_and_showing_are_inverse(tmp_path: Path) -> None:
     pixels = random_pixels(9)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    image = normalise(read_image(tmp_path / "a.png", 9), MEAN, STD)
+    image = normalise(read_image(FolderStore(tmp_path), "a.png", 9), MEAN, STD)
     assert image[1, 2, 3].item() == pytest.approx((pixels[2, 3, 1] / 255 - 0.4) / 0.25, rel=1e-5)
     shown = np.array(Image.open(io.BytesIO(png_bytes(image, MEAN, STD))))
     assert np.array_equal(shown, pixels)
@@ -72,7 +73,7 @@ def damaged_png(cut: int) -> bytes:
 def test_a_damaged_image_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.png").write_bytes(content)
     with pytest.raises(ValueError, match=r"bad\.png: expected a whole image file .*Replace it"):
-        read_images(tmp_path, ["bad.png"], 64)
+        read_images(FolderStore(tmp_path), ["bad.png"], 64)
 
 
 def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
@@ -80,16 +81,16 @@ def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
     content[3000] ^= 0xFF
     (tmp_path / "bad.png").write_bytes(bytes(content))
     with pytest.raises(ValueError, match=r"bad\.png: expected a whole image file"):
-        read_image(tmp_path / "bad.png", 64)
+        read_image(FolderStore(tmp_path), "bad.png", 64)
 
 
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"gone\.png: no such image"):
-        read_images(tmp_path, ["gone.png"], 8)
+        read_images(FolderStore(tmp_path), ["gone.png"], 8)
 
 
 def test_an_image_of_absurd_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "huge.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ValueError, match=r"huge\.png: expected a whole image file"):
-        read_image(tmp_path / "huge.png", 8)
+        read_image(FolderStore(tmp_path), "huge.png", 8)

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from repblend.data import openmoji
+from repblend.data.image_store import FolderStore
 from repblend.data.images import read_image
 from repblend.data.karpathy import read_annotations
 
@@ -136,5 +137,5 @@ def test_an_interrupted_build_leaves_the_old_folder_as_it_was(tmp_path: Path, mo
 
 
 def test_images_are_read_by_the_common_reader(built: Path) -> None:
-    image = read_image(built / read_annotations(built, "openmoji", 60).val[0].image, SIZE)
+    image = read_image(FolderStore(built), read_annotations(built, "openmoji", 60).val[0].image, SIZE)
     assert image.shape == (3, SIZE, SIZE) and image[:, 0, 0].tolist() == [1.0, 1.0, 1.0]

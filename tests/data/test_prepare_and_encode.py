@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from repblend.data.features import read_features
+from repblend.data.image_store import FolderStore
 from repblend.data.images import normalise, read_images
 from repblend.data.karpathy import read_annotations
 from repblend.data.views import make_view
@@ -73,7 +74,7 @@ def test_features_are_those_of_each_image_view_and_caption(workspace: Path) -> N
     features = read_features(workspace / "features")
     annotations = read_annotations(workspace / "data/prepared", "openmoji", 60)
     image_encoder, text_encoder = load_image_encoder("efficientnet_lite0", SIZE), load_text_encoder("all-MiniLM-L6-v2")
-    pixels = read_images(workspace / "data/prepared", [image.image for image in annotations.train], SIZE)
+    pixels = read_images(FolderStore(workspace / "data/prepared"), [image.image for image in annotations.train], SIZE)
     for view in range(VIEWS):
         shown = normalise(make_view(pixels, view, 0.5, 0.5, seed=0), image_encoder.mean, image_encoder.std)
         with torch.no_grad():

@@ -1,49 +1,38 @@
 """Images from files to normalised tensors, and back to something to look at."""
 
 import io
-import struct
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from repblend.data.decoding import decode
+from repblend.data.image_store import ImageStore
 from repblend.progress import progress
 
-UNREADABLE = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError,
-              struct.error)
-"""What Pillow raises on a file that is no image, is cut short, holds nonsense, or cannot become RGB."""
 
-
-def read_image(path: Path, size: int) -> Tensor:
+def read_image(store: ImageStore, name: str, size: int) -> Tensor:
     """Read one image, resized to a square (bicubic, as the published test transform).
 
     Args:
+        name: as the annotations give it.
         size: height and width in pixels.
 
     Returns:
         (3, size, size) float32 in [0, 1].
 
     Raises:
-        ValueError: the file is missing, empty, truncated or no image; the message names it.
+        ValueError: the image is missing, empty, truncated or no image; the message names it.
     """
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such image, but an annotation file names it. Put it there, or remove its rows "
-                         "from the annotations") from error
-    except UNREADABLE as error:
-        raise ValueError(f"{path}: expected a whole image file ({error}). Replace it, or remove its rows from the "
-                         "annotations") from error
+    image = decode(store.read(name), store.locate(name)).resize((size, size), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 
-def read_images(folder: Path, names: Sequence[str], size: int) -> Tensor:
-    """Read images by their paths relative to a folder, (N, 3, size, size) in [0, 1]; raises as `read_image`."""
-    return torch.stack([read_image(folder / name, size) for name in progress(names, "read images", "image")])
+def read_images(store: ImageStore, names: Sequence[str], size: int) -> Tensor:
+    """Read images by their names, (N, 3, size, size) in [0, 1]; raises as `read_image`."""
+    return torch.stack([read_image(store, name, size) for name in progress(names, "read images", "image")])
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -55,6 +55,11 @@ class Workspace:
     root: Path
 
     @property
+    def repository(self) -> Path:
+        """The clone that the workspace belongs to: for `profiles/NAME` the folder that holds both, else itself."""
+        return self.root.parents[1] if self.root.parent.name == "profiles" else self.root
+
+    @property
     def params(self) -> Path:
         return self.root / "params.yaml"
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from repblend.data.features import Features, SplitFeatures, feature_files, write_features
+from repblend.data.image_store import open_images
 from repblend.data.images import normalise, read_images
 from repblend.data.karpathy import AnnotatedImage, read_annotations
 from repblend.data.views import make_view
@@ -42,7 +43,8 @@ def run(context: StageContext) -> None:
 def _encode_views(context: StageContext, encoder: ImageEncoder, images: tuple[AnnotatedImage, ...]) -> Tensor:
     """Features of every view of the training images, (V, I, D_img)."""
     params, views = context.params, context.params.encode.views
-    pixels = read_images(context.paths.data, [image.image for image in images], params.data.image_size)
+    store = open_images(context.paths.data, context.paths.repository)
+    pixels = read_images(store, [image.image for image in images], params.data.image_size)
     encoded = []
     for view in progress(range(views.num), "encode views", "view"):
         shown = make_view(pixels, view, views.crop_scale_min, views.flip, params.seed)
@@ -52,7 +54,8 @@ def _encode_views(context: StageContext, encoder: ImageEncoder, images: tuple[An
 
 def _encode_split(context: StageContext, image_encoder: ImageEncoder, text_encoder: TextEncoder,
                   images: tuple[AnnotatedImage, ...]) -> SplitFeatures:
-    pixels = read_images(context.paths.data, [image.image for image in images], context.params.data.image_size)
+    store = open_images(context.paths.data, context.paths.repository)
+    pixels = read_images(store, [image.image for image in images], context.params.data.image_size)
     texts, owners = _encode_captions(text_encoder, images)
     return SplitFeatures(_encode_pixels(context, image_encoder, pixels), texts, owners)
 

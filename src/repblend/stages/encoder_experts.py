@@ -8,6 +8,7 @@ snapshot as an epoch.
 import torch
 
 from repblend.data.features import Features, feature_files, read_features
+from repblend.data.image_store import open_images
 from repblend.data.images import normalise, read_images
 from repblend.data.karpathy import read_annotations
 from repblend.data.views import make_view
@@ -61,7 +62,8 @@ def _pixel_pairs(context: StageContext, features: Features, encoder: ImageEncode
     """The real training set with every view of every image as normalised pixels, (V, I, 3, H, W)."""
     params, views = context.params, context.params.encode.views
     train = read_annotations(context.paths.data, params.data.name, params.data.max_caption_words).train
-    images = read_images(context.paths.data, [image.image for image in train], params.data.image_size)
+    store = open_images(context.paths.data, context.paths.repository)
+    images = read_images(store, [image.image for image in train], params.data.image_size)
     shown = [normalise(make_view(images, view, views.crop_scale_min, views.flip, params.seed), encoder.mean,
                        encoder.std) for view in range(views.num)]
     return TrainingPairs(torch.stack(shown), features.train_texts, features.train_image_index)

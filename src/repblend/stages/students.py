@@ -7,6 +7,7 @@ from functools import partial
 from torch import Tensor
 
 from repblend.data.features import Features, SplitFeatures
+from repblend.data.image_store import open_images
 from repblend.data.images import normalise, read_images
 from repblend.data.karpathy import AnnotatedImage, read_annotations
 from repblend.encoders.heads import HeadSpec
@@ -58,7 +59,8 @@ def encoder_students(encoder: ImageEncoder, params: Params, paths: Paths, featur
 
 def read_pixels(paths: Paths, images: Iterable[AnnotatedImage], image_size: int, encoder: ImageEncoder) -> Tensor:
     """Read images (N, 3, H, W), normalised for the encoder."""
-    return normalise(read_images(paths.data, [image.image for image in images], image_size), encoder.mean, encoder.std)
+    store = open_images(paths.data, paths.repository)
+    return normalise(read_images(store, [image.image for image in images], image_size), encoder.mean, encoder.std)
 
 
 def make_evaluator(settings: Evaluate, schedule: StudentSchedule, splits: dict[str, Split], towers: Towers,

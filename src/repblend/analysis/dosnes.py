@@ -14,8 +14,10 @@ gives its kernel the perplexity asked for; gradient descent with momentum, with 
 the first quarter; the sphere's radius is the mean distance of the centred points from their centre, so it finds its
 own size. 200 points and 1000 steps take half a second on one core.
 
-Shapes: N points, D dimensions.
+Shapes: N points, D dimensions, E of them on the page or the sphere.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -121,18 +123,30 @@ def spread_on_sphere(similarities_NN: Tensor, initial_N3: Tensor, iterations: in
         similarities_NN: (N, N) float64, doubly stochastic.
         initial_N3: (N, 3) float64; only their directions from their centre count.
     """
-    joint_NN = similarities_NN / len(similarities_NN)
     points_N3 = on_sphere(initial_N3)
     points_N3 = points_N3 * (INITIAL_RADIUS / points_N3.norm(dim=1).mean())
-    velocity_N3 = torch.zeros_like(points_N3)
+    points_N3 = descend(similarities_NN / len(similarities_NN), points_N3, iterations, on_sphere)
+    return points_N3 / points_N3.norm(dim=1, keepdim=True)
+
+
+def descend(joint_NN: Tensor, points_NE: Tensor, iterations: int, settle: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the points that descent on KL(P || Q) leads to, with momentum and, in the first quarter, a larger P.
+
+    Args:
+        joint_NN: P, (N, N) float64, symmetric, sums to 1.
+        points_NE: (N, E) float64, to begin with.
+        iterations: steps.
+        settle: puts the points where they may be, after every step.
+    """
+    velocity_NE = torch.zeros_like(points_NE)
     for iteration in range(iterations):
         early = 4 * iteration < iterations
         exaggeration, momentum = (EXAGGERATION, EARLY_MOMENTUM) if early else (1.0, MOMENTUM)
-        step = STEP_PER_POINT * len(points_N3) / exaggeration
-        slope_N3 = divergence_gradient(exaggeration * joint_NN, points_N3)
-        velocity_N3 = momentum * velocity_N3 - step * slope_N3
-        points_N3 = on_sphere(points_N3 + velocity_N3)
-    return points_N3 / points_N3.norm(dim=1, keepdim=True)
+        step = STEP_PER_POINT * len(points_NE) / exaggeration
+        slope_NE = divergence_gradient(exaggeration * joint_NN, points_NE)
+        velocity_NE = momentum * velocity_NE - step * slope_NE
+        points_NE = settle(points_NE + velocity_NE)
+    return points_NE
 
 
 def on_sphere(points_N3: Tensor) -> Tensor:
@@ -142,19 +156,19 @@ def on_sphere(points_N3: Tensor) -> Tensor:
     return centred_N3 * (radii_N1.mean() / radii_N1)
 
 
-def divergence_gradient(joint_NN: Tensor, points_N3: Tensor) -> Tensor:
-    """Return the gradient of KL(P || Q) in the points, (N, 3): 4 sum_j (p_ij - q_ij) w_ij (y_i - y_j).
+def divergence_gradient(joint_NN: Tensor, points_NE: Tensor) -> Tensor:
+    """Return the gradient of KL(P || Q) in the points, (N, E): 4 sum_j (p_ij - q_ij) w_ij (y_i - y_j).
 
     Args:
         joint_NN: (N, N), P or a multiple of it; symmetric, with a diagonal of zeros.
     """
-    weights_NN = _student_t(points_N3)
+    weights_NN = _student_t(points_NE)
     forces_NN = (joint_NN - weights_NN / weights_NN.sum()) * weights_NN
-    return 4 * (forces_NN.sum(dim=1, keepdim=True) * points_N3 - forces_NN @ points_N3)
+    return 4 * (forces_NN.sum(dim=1, keepdim=True) * points_NE - forces_NN @ points_NE)
 
 
-def _student_t(points_N3: Tensor) -> Tensor:
+def _student_t(points_NE: Tensor) -> Tensor:
     """The kernel w, (N, N), with a diagonal of zeros."""
-    squares_N = points_N3.square().sum(dim=1)
-    distances_NN = squares_N[:, None] + squares_N - 2 * points_N3 @ points_N3.mT
-    return (1 / (1 + distances_NN)).masked_fill(torch.eye(len(points_N3), dtype=torch.bool), 0)
+    squares_N = points_NE.square().sum(dim=1)
+    distances_NN = squares_N[:, None] + squares_N - 2 * points_NE @ points_NE.mT
+    return (1 / (1 + distances_NN)).masked_fill(torch.eye(len(points_NE), dtype=torch.bool), 0)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from repblend.store import JSON
 from repblend.ufc.data import Normalisation, Splits
 from repblend.ufc.integration import ImageSet
-from repblend.ufc.params import LabelKind, Validation
+from repblend.ufc.params import Validation
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class StudentScores:
 
     curves: dict[str, list[float]]
     """`epoch`, `loss`, `val_accuracy`, `test_accuracy`: one value per scoring."""
+    network: nn.Module
+    """The student after its last epoch, in evaluation mode."""
 
     @property
     def last(self) -> float:
@@ -52,14 +54,15 @@ def static_labels(teachers: Sequence[nn.Module], images: ImageSet, normalisation
     raise NotImplementedError
 
 
-def train_student(student: str, images: ImageSet, kind: LabelKind, teachers: Sequence[nn.Module], splits: Splits,
+def train_student(student: str, images: ImageSet, signal: Tensor | Sequence[nn.Module], splits: Splits,
                   normalisation: Normalisation, recipe: Validation, epochs: int, seed: int, run: int, checkpoint: Path,
                   work: str, device: str = "cpu") -> StudentScores:
     """Train one student on a set and score it.
 
     Args:
         student: a name in `repblend.ufc.networks`.
-        kind: which labels.
+        signal: static labels, one row of logits per image as `static_labels` gives them, (N, C) float32; or the
+            teachers, for dynamic labels.
         epochs: passes over the set (`recipe.epochs` of the kind, or `equal_epochs` of it for a smaller set).
         run: which of `recipe.num_seeds` students; names its random streams.
         checkpoint: a file, resumed from if it is of this work; the caller removes it.

@@ -1,5 +1,6 @@
 """`params.yaml`: strict types, closed keys, and the same values by both versions of YAML."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from repblend.data_params import OpenMojiData, OwnData, RealData
 from repblend.params import Params, Section, optional, read_params, read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -116,3 +118,37 @@ def test_an_optional_field_is_dumped_only_where_it_is_not_the_default() -> None:
 
     assert (Fresh(old=1).new, Fresh(old=1).model_dump()) == ("off", {"old": 1})
     assert Fresh(old=1, new="on").model_dump() == {"old": 1, "new": "on"}
+
+
+REAL = {"name": "flickr30k", "folder": "data/flickr30k", "image_size": 224, "max_caption_words": 60}
+
+
+def with_data(tmp_path: Path, data: dict[str, Any]) -> Path:
+    path = tmp_path / "params.yaml"
+    path.write_text(json.dumps(read_yaml(ROOT / "params.yaml") | {"data": data}))
+    return path
+
+
+def test_the_kind_of_data_is_told_by_its_fields_and_dumped_as_it_was_given(tmp_path: Path) -> None:
+    published = REAL | {"max_caption_words_of": {"test": 30}, "max_test": 10_000, "shards": "shards/*.tar",
+                        "expected": {"val": {"images": 1014, "captions": 5070}, "train": {"images": 29_000}}}
+    own = REAL | {"captions": "captions.csv", "num_val": 5, "num_test": 5}
+    for data, kind in ((REAL, RealData), (published, RealData), (own, OwnData)):
+        read = read_params(with_data(tmp_path, data)).data
+        assert type(read) is kind and read.model_dump() == data
+    assert type(read_params(ROOT / "params.yaml").data) is OpenMojiData
+
+
+@pytest.mark.parametrize(("data", "words"), [
+    (REAL | {"image_size": 0}, "data.image_size: Input should be greater than 0"),
+    (REAL | {"name": "../x"}, "data.name"),
+    (REAL | {"num_val": 5}, "data.num_val: Extra inputs are not permitted"),
+    (REAL | {"max_caption_words_of": {"test": 61}}, "data: .*keep more words than max_caption_words"),
+    (REAL | {"max_caption_words_of": {"tests": 6}}, "data.max_caption_words_of.tests"),
+    (REAL | {"captions": "a.csv", "num_val": 5}, "data: .*both num_val and num_test"),
+    (REAL | {"captions": "a.csv", "annotations": {"val": "v.json"}}, "data: .*not both"),
+    ({"name": "flickr30k", "image_size": 64}, "data.name: Input should be 'openmoji'"),
+])
+def test_wrong_entries_of_data_are_named_by_their_keys(tmp_path: Path, data: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        read_params(with_data(tmp_path, data))

@@ -8,29 +8,15 @@ values from here, not these objects.
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
-PositiveReal = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+from repblend.data_params import KINDS_OF_DATA, Data
+from repblend.sections import Count, Fraction, Positive, PositiveReal, Section
+from repblend.sections import optional as optional
+
 LossName = Literal["kl", "bce", "wbce", "infonce", "cwcl", "mse"]
-
-
-def optional(default: Any) -> Any:
-    """Declare a field that files may leave out; dumps leave it out as well where it has its default.
-
-    So a parameter that comes to be later changes neither the metrics nor the recorded stages of those who do without.
-    """
-    return Field(default=default, exclude_if=lambda value: value == default)
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, strict about types, and closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class Compute(Section):
@@ -40,22 +26,6 @@ class Compute(Section):
     """CPU threads of every tensor operation; the order of sums, and so the last bits, depend on it."""
     encoder_chunk: Positive
     """Images that pass through an image encoder at once."""
-
-
-class Data(Section):
-    """Which dataset, and how its images and captions are prepared (PAPER.md section 3)."""
-
-    name: Literal["openmoji"]
-    image_size: Positive
-    """Height and width in pixels."""
-    num_val: Positive
-    """Validation images."""
-    num_test: Positive
-    """Test images."""
-    max_train: Positive | None
-    """Keep only the first this many training images (for trying things out); null keeps all."""
-    max_caption_words: Positive
-    """Captions are cut to this many words."""
 
 
 class Views(Section):
@@ -392,7 +362,7 @@ def explain(path: Path, error: ValidationError) -> str:
     """Return a message that lists every parameter to mend, with the value found and the rule it breaks."""
     lines = [f"{path}: {error.error_count()} parameter(s) to mend"]
     for problem in error.errors(include_url=False):
-        key = ".".join(map(str, problem["loc"])) or "(the whole file)"
+        key = ".".join(str(part) for part in problem["loc"] if part not in KINDS_OF_DATA) or "(the whole file)"
         found = "" if problem["type"] == "missing" else f" (found {problem['input']!r})"
         lines.append(f"  {key}: {problem['msg']}{found}")
     return "\n".join(lines)

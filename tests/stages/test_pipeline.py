@@ -15,6 +15,7 @@ CANNOT_CHANGE_A_BYTE = {
     "src/repblend/stages/__main__.py", "src/repblend/stages/context.py", "src/repblend/stages/entry.py",
     "src/repblend/stages/guard.py",
     "src/repblend/stages/lock.py", "src/repblend/stages/resume.py", "src/repblend/stages/sources.py",
+    "src/repblend/sections.py", "src/repblend/data_params.py",
     "src/repblend/experts/__init__.py", "src/repblend/encoders/__init__.py", "src/repblend/analysis/__init__.py",
 }
 """Sources that only say where files lie, who may write them, and which types parameters have."""

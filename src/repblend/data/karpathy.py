@@ -8,12 +8,12 @@ dataset's folder.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 from repblend.data.captions import clean_caption
+from repblend.data_params import SplitName
 from repblend.store import read_json, write_json
 
-SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 

@@ -1,0 +1,203 @@
+"""`repro plan`: costs against counted models, sizes against recorded outputs, times against measured ones."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel
+
+from repblend.params import read_params, read_yaml
+from repblend.stages.context import Cell
+from repblend.store import read_json
+from repro.plan_encoders import IMAGE_COSTS, TEXT_COSTS
+from repro.plan_state import PlannedStage, State, planned_stages
+from repro.plan_table import Row, duration, plan_text, size
+from repro.plan_times import Estimate, Grid, estimate
+from repro.plan_work import Counts, Workload, output_bytes
+
+ROOT = Path(__file__).parents[2]
+TIMM = {**{f"efficientnet_lite{number}": f"tf_efficientnet_lite{number}" for number in range(3)},
+        "dino_vit_b16": "vit_base_patch16_224", "dinov2_vit_b14": "vit_base_patch14_dinov2"}
+TEXT_MODELS = {
+    "all-MiniLM-L6-v2": (BertModel, BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12,
+                                               intermediate_size=1536)),
+    "bert-base-uncased": (BertModel, BertConfig()), "bge-base-en-v1.5": (BertModel, BertConfig()),
+    "distilbert-base-uncased": (DistilBertModel, DistilBertConfig()),
+}
+COUNTS = Counts(29_000, 145_000, 1_014, 5_070, 1_000, 5_000)
+
+
+@pytest.fixture(scope="module")
+def grid() -> Grid:
+    return Grid.of(ROOT, read_params(ROOT / "params.yaml"),
+                   Counts.of(read_json(ROOT / "metrics/prepare.json")["counts"]))
+
+
+def counted(model: torch.nn.Module, inputs: torch.Tensor) -> tuple[float, torch.Size]:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        outputs = model.eval()(inputs)
+    return counter.get_total_flops() / 2, getattr(outputs, "last_hidden_state", outputs).shape
+
+
+@pytest.mark.parametrize("name", IMAGE_COSTS)
+def test_the_cost_of_an_image_encoder_is_what_its_model_computes(name: str) -> None:
+    cost = IMAGE_COSTS[name]
+    pooled = {} if name.startswith("vit_tiny") else {"num_classes": 0}
+    resized = {"img_size": cost.size} if name.startswith("dinov2") else {}
+    with torch.device("meta"):
+        model = timm.create_model(TIMM.get(name, name), pretrained=False, **pooled, **resized)
+        macs, shape = counted(model, torch.zeros(1, 3, cost.size, cost.size))
+    assert macs == pytest.approx(cost.macs, rel=1e-3)
+    assert (shape[-1], sum(weight.numel() for weight in model.parameters())) == (cost.feature_dim, cost.num_parameters)
+
+
+@pytest.mark.parametrize("name", TEXT_COSTS)
+def test_the_cost_of_a_text_encoder_is_what_its_model_computes(name: str) -> None:
+    architecture, config = TEXT_MODELS[name]
+    with torch.device("meta"):
+        macs, shape = counted(architecture(config), torch.zeros(1, 16, dtype=torch.long))
+    assert (macs / 16, shape[-1]) == (pytest.approx(TEXT_COSTS[name].macs_per_token, rel=1e-3),
+                                      TEXT_COSTS[name].feature_dim)
+
+
+@pytest.fixture(scope="module")
+def recorded_bytes() -> dict[str, int]:
+    return {out["path"]: out["size"] for entry in read_yaml(ROOT / "dvc.lock")["stages"].values()
+            for out in entry["outs"]}
+
+
+@pytest.mark.parametrize(("stage", "cell", "output"), [
+    ("encode", None, "features"), ("experts", None, "experts"), ("encoder-experts", None, "encoder-experts"),
+    ("select", "random-100", "sets/random-100.safetensors"),
+    ("distill", "repblend-200", "sets/repblend-200.safetensors")])
+def test_counted_bytes_are_those_that_were_written(stage: str, cell: str | None, output: str, grid: Grid,
+                                                     recorded_bytes: dict[str, int]) -> None:
+    expected = output_bytes(stage, Cell.parse(cell) if cell else None, grid.load)
+    assert recorded_bytes[output] == pytest.approx(expected, rel=0.02)  # the rest: headers, indices, similarity
+
+
+def test_expert_trajectories_of_the_paper_have_their_published_size() -> None:
+    """0.726 GiB per trajectory of heads, 1.633 GiB per trajectory of the image encoder (PAPER.md section 5.4)."""
+    params = read_params(ROOT / "params.yaml")
+    published = {"num": 1, "epochs": 10, "batch_size": 128, "snapshots_every": 145_000 // 128}
+    params = params.model_copy(update={
+        "encode": params.encode.model_copy(update={"image_encoder": "nfnet_l0", "text_encoder": "bert-base-uncased"}),
+        "heads": params.heads.model_copy(update={"width": 2304}),
+        "experts": params.experts.model_copy(update=published),
+        "encoder_experts": params.encoder_experts.model_copy(update=published)})
+    load = Workload(params, COUNTS)
+    assert output_bytes("experts", None, load) / 2**30 == pytest.approx(0.726, abs=0.001)
+    assert output_bytes("encoder-experts", None, load) / 2**30 == pytest.approx(1.633, abs=0.002)
+
+
+def test_extrapolated_times_are_as_right_as_the_plan_says(grid: Grid) -> None:
+    """Every stage of the grid from the others: eight in ten within a factor of three, all within eight."""
+    ratios = []
+    for name, record in grid.records.items():
+        module, _, cell = name.partition("@")
+        stage = PlannedStage(name, module, Cell.parse(cell) if cell else None, State.RUNS)
+        others = replace(grid, records={other: entry for other, entry in grid.records.items() if other != name})
+        found = estimate(stage, replace(grid, records={}), others)
+        if found.seconds is not None:
+            ratios.append(max(found.seconds / record["wall_seconds"], record["wall_seconds"] / found.seconds))
+    assert len(ratios) > 80 and max(ratios) < 8
+    assert sorted(ratios)[int(0.8 * len(ratios))] < 3
+
+
+def test_a_stage_that_has_run_is_measured_and_not_extrapolated(grid: Grid) -> None:
+    record = grid.records["distill@lors-100"]
+    found = estimate(PlannedStage("distill-encoder@lors-100", "distill", Cell("lors", 100), State.RUNS), grid, grid)
+    assert (found.seconds, found.basis, found.peak_mib) == (record["wall_seconds"], "measured",
+                                                            record["peak_memory_mib"])
+
+
+def test_what_cannot_be_known_is_said_to_be_unknown(grid: Grid) -> None:
+    stage = PlannedStage("encode", "encode", None, State.RUNS)
+    other = grid.params.model_copy(update={"encode": grid.params.encode.model_copy(
+        update={"image_encoder": "timm:resnet18"})})
+    strange = Grid(Workload(other, COUNTS), other, {})
+    assert "timm:resnet18" in estimate(stage, strange, grid).basis
+    assert estimate(stage, replace(strange, load=None), grid).basis == "the dataset's size is not known"
+    assert estimate(stage, Grid(Workload(grid.params, COUNTS), grid.params, {}),
+                    replace(grid, records={})).basis == "nothing like it has run"
+
+
+def test_the_table_sums_what_runs_and_names_what_is_not_known() -> None:
+    def row(name: str, state: State, seconds: float | None, written: float | None) -> Row:
+        return Row(PlannedStage(name, name, None, state), Estimate(seconds, "basis", 2048.0, 7200.0, 10.17), written)
+
+    rows = [row("a", State.DONE, 1e6, 5e9), row("b", State.RUNS, 200.0, 2e9), row("c", State.RUNS, None, 1e9)]
+    lines = plan_text(rows).splitlines()
+    assert [lines[1].split(), lines[3].split()] == [
+        ["a", "up", "to", "date", "-", "2.0", "GiB", "5.0", "GB", "2.0", "h", "10.2", "GiB"],
+        ["c", "runs", "?", "basis", "2.0", "GiB", "1.0", "GB", "2.0", "h", "10.2", "GiB"]]
+    assert lines[4].split() == ["3", "stages", "2", "run", "3", "min", "and", "1", "not", "known", "2.0", "GiB", "3.0",
+                                "GB"]
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(None, "?"), (40, "40 s"), (500, "8 min"), (7200, "2.0 h"),
+                                                (1e6, "11.6 days")])
+def test_durations_in_words(seconds: float | None, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_sizes_in_words() -> None:
+    assert (size(53.5e6), size(15.6e9)) == ("54 MB", "15.6 GB")
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace: stage `second` of cell a-1 needs `first`, both have run; `third` has not."""
+    (tmp_path / "source.txt").write_text("one")
+    command = "python -m toy"
+    (tmp_path / "toy.py").write_text("import pathlib, sys\npathlib.Path(sys.argv[1]).write_text('made')\n")
+    (tmp_path / "dvc.yaml").write_text(f"""
+stages:
+  first: {{cmd: {command} out1, deps: [source.txt], outs: [out1]}}
+  second: {{cmd: {command} out2 a-1, deps: [out1], outs: [out2]}}
+  third: {{cmd: {command} out3, deps: [out2], outs: [out3]}}
+""")
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    for arguments in (["init", "--no-scm", "--quiet"], ["repro", "--quiet", "second"]):
+        subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def states(root: Path, *targets: str) -> dict[str, str]:
+    return {stage.name: str(stage.state) for stage in planned_stages(root, targets)}
+
+
+def test_a_plan_tells_what_is_done_cached_and_to_run(pipeline: Path) -> None:
+    assert states(pipeline) == {"first": "up to date", "second": "up to date", "third": "runs"}
+    assert states(pipeline, "second") == {"first": "up to date", "second": "up to date"}
+    (pipeline / "out2").unlink()
+    assert states(pipeline, "second") == {"first": "up to date", "second": "in the cache"}
+    (pipeline / "source.txt").write_text("two, and longer")
+    assert states(pipeline, "second") == {"first": "runs", "second": "runs"}
+
+
+def test_the_cell_and_the_module_of_a_stage_are_those_of_its_command(pipeline: Path) -> None:
+    (_, second) = planned_stages(pipeline, ["second"])
+    assert (second.module, second.cell, second.record) == ("out2", Cell("a", 1), "out2@a-1")
+
+
+def test_planning_writes_nothing(pipeline: Path) -> None:
+    def content() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in pipeline.rglob("*")
+                if path.is_file() and "tmp" not in path.relative_to(pipeline).parts}
+
+    (pipeline / "source.txt").write_text("two, and longer")
+    before = content()
+    states(pipeline)
+    assert content() == before
+
+
+def test_a_stage_that_is_not_there_is_an_error_that_names_those_that_are(pipeline: Path) -> None:
+    with pytest.raises(ValueError, match="no stage fourth; expected some of first, second, third"):
+        planned_stages(pipeline, ["fourth"])

@@ -1,20 +1,20 @@
 """All encoders by name: the packaged ones, the paper's (PAPER.md section 4), and whatever the three libraries know.
 
-A name is one of the declared names, or a library's own name behind its prefix: `timm:NAME` (images, pooled features),
-`transformers:NAME` (texts, the first token) and `open_clip:NAME` (images and texts), where NAME may be a hub
-repository, for open_clip also `ARCHITECTURE/WEIGHTS` as in `open_clip:ViT-B-32/openai`, or a local folder of the hub's
-layout: `timm:local-dir:/path`, `transformers:/path`, `open_clip:local-dir:/path`.
+A name is one of the declared names, or a repository of the hub behind a library's prefix: `timm:OWNER/NAME` (images,
+pooled features; `timm:NAME` for timm's own, as in `timm:resnet18.a1_in1k`), `transformers:OWNER/NAME` (texts, the first
+token) and `open_clip:OWNER/NAME` (images and texts); or a local folder of the hub's layout: `timm:local-dir:/path`,
+`transformers:/path`, `open_clip:local-dir:/path`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from repblend.encoders import packaged
 from repblend.encoders.image import ImageEncoder
+from repblend.encoders.libraries import open_clip_model, timm_model, transformers_model
 from repblend.encoders.text import BATCH_SIZE, Pool, TextEncoder, first_token, unit_first_token, unit_mean
 from repblend.progress import progress
 
@@ -47,35 +47,39 @@ def _efficientnet_lite(size: int) -> Callable[[int], nn.Module]:
 
 
 def _timm(name: str) -> Callable[[int], nn.Module]:
-    return lambda image_size: _from_timm(name, image_size, num_classes=0)
+    return lambda image_size: timm_model(name, image_size, num_classes=0)
 
 
 def _timm_with_classifier(name: str) -> Callable[[int], nn.Module]:
-    return lambda image_size: _from_timm(name, image_size)
+    return lambda image_size: timm_model(name, image_size)
 
 
 def _transformers(name: str) -> Callable[[], tuple[nn.Module, Callable]]:
-    return lambda: _from_transformers(name)
+    return lambda: transformers_model(name)
 
 
 IMAGE_ENCODERS = {
     **{f"efficientnet_lite{size}": ImageEntry(_efficientnet_lite(size), 1280)
        for size in packaged.EFFICIENTNET_LITE_SHA256},
-    "nfnet_l0": ImageEntry(_timm("nfnet_l0.ra2_in1k"), 2304),
-    "nf_resnet50": ImageEntry(_timm("nf_resnet50.ra2_in1k"), 2048),
-    "nf_regnet_b1": ImageEntry(_timm("nf_regnet_b1.ra2_in1k"), 960),
+    "nfnet_l0": ImageEntry(_timm("nfnet_l0"), 2304),
+    "nf_resnet50": ImageEntry(_timm("nf_resnet50"), 2048),
+    "nf_regnet_b1": ImageEntry(_timm("nf_regnet_b1"), 960),
     # The released code keeps the classifier of this one, so its "features" are the scores of 1,000 classes.
-    "vit_tiny_patch16_224": ImageEntry(_timm_with_classifier("vit_tiny_patch16_224.augreg_in21k_ft_in1k"), 1000),
+    "vit_tiny_patch16_224": ImageEntry(_timm_with_classifier("vit_tiny_patch16_224"), 1000),
+    "vit_tiny_patch16_224_pooled": ImageEntry(_timm("vit_tiny_patch16_224_pooled"), 192),
     # The paper says DINOv2; the released code's `dinov2` loads the first DINO. Both are here, under their own names.
-    "dino_vit_b16": ImageEntry(_timm("vit_base_patch16_224.dino"), 768),
-    "dinov2_vit_b14": ImageEntry(_timm("vit_base_patch14_dinov2.lvd142m"), 768),
+    "dino_vit_b16": ImageEntry(_timm("dino_vit_b16"), 768),
+    "dinov2_vit_b14": ImageEntry(_timm("dinov2_vit_b14"), 768),
+    "clip_vit_b32": ImageEntry(lambda image_size: _clip_images("clip_vit_b32", image_size), 512),
 }
 TEXT_ENCODERS = {
     "all-MiniLM-L6-v2": TextEntry(packaged.minilm, unit_mean),
-    "bert-base-uncased": TextEntry(_transformers("google-bert/bert-base-uncased"), first_token),
-    "distilbert-base-uncased": TextEntry(_transformers("distilbert/distilbert-base-uncased"), first_token),
-    "bge-base-en-v1.5": TextEntry(_transformers("BAAI/bge-base-en-v1.5"), unit_first_token),
+    "bert-base-uncased": TextEntry(_transformers("bert-base-uncased"), first_token),
+    "distilbert-base-uncased": TextEntry(_transformers("distilbert-base-uncased"), first_token),
+    "bge-base-en-v1.5": TextEntry(_transformers("bge-base-en-v1.5"), unit_first_token),
 }
+CLIP_TEXT_ENCODERS = ("clip_vit_b32",)
+"""Text towers of open_clip models, which tokenize and pool in their own way."""
 
 
 def load_image_encoder(name: str, image_size: int) -> ImageEncoder:
@@ -93,13 +97,17 @@ def load_image_encoder(name: str, image_size: int) -> ImageEncoder:
         entry = IMAGE_ENCODERS[name]
         return _checked(name, entry.load(image_size), image_size, entry.feature_dim)
     if library == "timm" and rest:
-        module = _from_timm(rest, image_size, num_classes=0)
+        module = timm_model(name, image_size, num_classes=0)
         return _checked(name, module, image_size, module.num_features)
     if library == "open_clip" and rest:
-        module = _from_open_clip("encode.image_encoder", rest, force_image_size=image_size)[0].visual
+        module = _clip_images(name, image_size)
         return _checked(name, module, image_size, module.output_dim)
     raise ValueError(f"encode.image_encoder: no encoder is called {name!r}; expected one of "
                      f"{', '.join(IMAGE_ENCODERS)}, or timm:NAME, or open_clip:NAME")
+
+
+def _clip_images(name: str, image_size: int) -> nn.Module:
+    return open_clip_model("encode.image_encoder", name, force_image_size=image_size)[0].visual
 
 
 def _checked(name: str, module: nn.Module, image_size: int, feature_dim: int) -> ImageEncoder:
@@ -129,11 +137,11 @@ def load_text_encoder(name: str) -> TextEncoder:
         entry = TEXT_ENCODERS[name]
         return TextEncoder(*entry.load(), entry.pool)
     if library == "transformers" and rest:
-        return TextEncoder(*_from_transformers(rest), first_token)
-    if library == "open_clip" and rest:
-        return OpenClipTextEncoder(*_from_open_clip("encode.text_encoder", rest))
+        return TextEncoder(*transformers_model(name), first_token)
+    if name in CLIP_TEXT_ENCODERS or (library == "open_clip" and rest):
+        return OpenClipTextEncoder(*open_clip_model("encode.text_encoder", name))
     raise ValueError(f"encode.text_encoder: no encoder is called {name!r}; expected one of "
-                     f"{', '.join(TEXT_ENCODERS)}, or transformers:NAME, or open_clip:NAME")
+                     f"{', '.join((*TEXT_ENCODERS, *CLIP_TEXT_ENCODERS))}, or transformers:NAME, or open_clip:NAME")
 
 
 class OpenClipTextEncoder:
@@ -147,43 +155,3 @@ class OpenClipTextEncoder:
         batches = progress(self._tokenizer(list(captions)).split(BATCH_SIZE), "encode captions", "batch")
         with torch.no_grad():
             return torch.cat([self._module.encode_text(batch_BT) for batch_BT in batches])
-
-
-def _from_timm(name: str, image_size: int, **settings: int) -> nn.Module:
-    """Load a timm model; one made for a single image size gets its position embeddings resampled to ours."""
-    import timm
-
-    try:
-        module = timm.create_model(name, pretrained=True, **settings)
-    except Exception as error:  # timm, the hub and the file system each raise their own kind
-        raise _not_at_hand("encode.image_encoder", f"timm:{name}", error) from error
-    if module.pretrained_cfg.get("fixed_input_size") and hasattr(module, "set_input_size"):
-        module.set_input_size(img_size=image_size)
-    return module
-
-
-def _from_transformers(name: str) -> tuple[nn.Module, Callable]:
-    from transformers import AutoModel, AutoTokenizer
-
-    try:
-        return AutoModel.from_pretrained(name, use_safetensors=True), AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise _not_at_hand("encode.text_encoder", f"transformers:{name}", error) from error
-
-
-def _from_open_clip(setting: str, name: str, **settings: int) -> tuple[nn.Module, Callable]:
-    import open_clip
-
-    is_folder_or_hub = name.startswith(("local-dir:", "hf-hub:"))
-    architecture, _, weights = (name, "", "") if is_folder_or_hub else name.partition("/")
-    try:
-        model = open_clip.create_model_from_pretrained(architecture, weights or None, return_transform=False,
-                                                       **settings)
-        return model, open_clip.get_tokenizer(architecture)
-    except Exception as error:  # open_clip, the hub and the file system each raise their own kind
-        raise _not_at_hand(setting, f"open_clip:{name}", error) from error
-
-
-def _not_at_hand(setting: str, name: str, error: Exception) -> ValueError:
-    return ValueError(f"{setting}: cannot load {name!r} ({type(error).__name__}: {error}). Stages do not use the "
-                      "network: check the name, and fetch the weights into the hub's cache before the run")

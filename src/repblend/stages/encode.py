@@ -8,6 +8,7 @@ from repblend.data.image_store import open_images
 from repblend.data.images import normalise, read_images
 from repblend.data.karpathy import AnnotatedImage, read_annotations
 from repblend.data.views import make_view
+from repblend.encoders.hub import checkpoints_used
 from repblend.encoders.image import ImageEncoder, encode_in_chunks
 from repblend.encoders.registry import load_image_encoder, load_text_encoder
 from repblend.encoders.text import TextEncoder
@@ -36,7 +37,8 @@ def run(context: StageContext) -> None:
         "val": {"images": list(features.val.images.shape), "captions": list(features.val.texts.shape)},
         "test": {"images": list(features.test.images.shape), "captions": list(features.test.texts.shape)},
         "sha256": {path.name: sha256(path) for path in feature_files(paths.features)},
-        "provenance": provenance(context, SECTIONS, [paths.data / "manifest.json"]),
+        "provenance": provenance(context, SECTIONS, [paths.data / "manifest.json"]) | checkpoints_used(
+            [params.encode.image_encoder, params.encode.text_encoder], paths.root),
     })
 
 

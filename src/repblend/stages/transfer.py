@@ -15,6 +15,7 @@ from repblend.data.features import Features, SplitFeatures, feature_files, read_
 from repblend.data.icons import read_icons
 from repblend.data.images import normalise
 from repblend.data.karpathy import AnnotatedImage, Annotations, read_annotations
+from repblend.encoders.hub import checkpoints_used
 from repblend.encoders.image import ImageEncoder, encode_in_chunks
 from repblend.encoders.registry import load_image_encoder, load_text_encoder
 from repblend.encoders.text import TextEncoder
@@ -61,7 +62,9 @@ def run(context: StageContext) -> None:
     inputs = [*feature_files(paths.features), paths.set(cell), paths.data / "manifest.json"]
     write_json(paths.metrics("transfer", cell), {
         "cell": cell.to_json(), "unit": "percent", "architectures": architectures,
-        "zero_shot": _zero_shot(context, subject), "provenance": provenance(context, SECTIONS, inputs)})
+        "zero_shot": _zero_shot(context, subject),
+        "provenance": provenance(context, SECTIONS, inputs) | checkpoints_used(
+            [params.encode.image_encoder, params.encode.text_encoder, *params.transfer.architectures], paths.root)})
 
 
 def _other_encoder(context: StageContext, subject: Subject, name: str) -> Scores:

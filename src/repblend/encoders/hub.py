@@ -1,0 +1,99 @@
+"""Checkpoints on the disk: where they lie, what their SHA-256 has to be, and that it is so before anything reads them.
+
+    data/hub/models--OWNER--NAME/snapshots/COMMIT/FILE      the layout of the hub's own cache, at the repository's root
+    checkpoints.sha256.json                                 what the first fetch recorded; committed
+
+`repro checkpoints fetch` writes both; nothing here touches a network or imports torch.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from repblend.encoders.pins import Checkpoint, File, checkpoint_of
+from repblend.store import JSON, read_json, sha256
+
+HUB = Path("data/hub")
+RECORD = Path("checkpoints.sha256.json")
+PROFILES = "profiles"
+
+
+def repository_root(workspace: Path) -> Path:
+    """Return the repository's folder: the workspace itself, or two folders up from one that is `profiles/NAME`."""
+    here = workspace.absolute()
+    return here.parents[1] if here.parent.name == PROFILES else here
+
+
+def snapshot(checkpoint: Checkpoint, root: Path) -> Path:
+    """Return the folder of a checkpoint whose revision is known, under the repository's root."""
+    return root / HUB / f"models--{checkpoint.repository.replace('/', '--')}" / "snapshots" / checkpoint.revision
+
+
+def read_record(root: Path) -> JSON:
+    """Return what earlier fetches recorded: repository -> revision and files.
+
+    Raises:
+        ValueError: the file is not JSON.
+    """
+    return read_json(root / RECORD) if (root / RECORD).is_file() else {}
+
+
+def with_record(checkpoint: Checkpoint, root: Path) -> Checkpoint:
+    """Return a checkpoint completed by what was recorded of it."""
+    found = read_record(root).get(checkpoint.repository)
+    return checkpoint.completed(found) if found else checkpoint
+
+
+def fault(file: File, folder: Path) -> str | None:
+    """Say what is wrong with a file of a snapshot; None if its bytes are the expected ones."""
+    path = folder / file.name
+    if not path.is_file():
+        return f"{path}: no such file"
+    if (found := sha256(path)) != file.sha256:
+        return f"{path}: SHA-256 is {found}, expected {file.sha256}; the file is damaged or of another version"
+    return None
+
+
+def faults(checkpoint: Checkpoint, root: Path) -> list[str]:
+    """Say all that keeps a checkpoint from being used: unknown hashes, missing and damaged files."""
+    if not checkpoint.is_pinned:
+        return [f"{checkpoint.repository}: {RECORD} in {root} does not say its commit and SHA-256 yet"]
+    folder = snapshot(checkpoint, root)
+    return [found for file in checkpoint.files if (found := fault(file, folder))]
+
+
+def checked_snapshot(encoder: str, workspace: Path) -> Path | None:
+    """Return the folder of an encoder's checkpoint after the SHA-256 of every file in use was found right.
+
+    Args:
+        encoder: a name of the registry.
+        workspace: the folder that stages run in.
+
+    Returns:
+        The folder, or None if the encoder does not come from the hub.
+
+    Raises:
+        ValueError: a file is missing or damaged, or its hash is not known; the message has the command that mends it.
+    """
+    checkpoint = checkpoint_of(encoder)
+    if checkpoint is None:
+        return None
+    root = repository_root(workspace)
+    pinned = with_record(checkpoint, root)
+    if found := faults(pinned, root):
+        raise ValueError(f"{'; '.join(found)}. Stages do not use the network: fetch the weights with "
+                         f"`repro checkpoints fetch {encoder}`")
+    return snapshot(pinned, root)
+
+
+def checkpoints_used(encoders: Iterable[str], workspace: Path) -> JSON:
+    """Return what provenance has to say of encoders: which bytes those were that come from the hub.
+
+    Returns:
+        `{"checkpoints": {encoder: {"repository", "revision", "sha256": {file: ...}}}}`, or an empty mapping if none of
+        them comes from there: what arrives as a package is in the hash of the requirements.
+    """
+    root = repository_root(workspace)
+    found = {name: with_record(checkpoint, root) for name in encoders if (checkpoint := checkpoint_of(name))}
+    return {"checkpoints": {name: {"repository": checkpoint.repository, "revision": checkpoint.revision,
+                                   "sha256": {file.name: file.sha256 for file in checkpoint.files}}
+                            for name, checkpoint in found.items()}} if found else {}

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from repro import doctor, export, parity, pull, push, report, run, verify
+from repro import doctor, export, parity, profile, pull, push, report, run, verify
 from repro.artifacts import Artifacts
-from repro.grids import Grid
 from repro.image_cli import app as image_app
+from repro.profiles import QUICKSTART
 from repro.runner import Engine, Gpus, Wishes
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -16,9 +16,11 @@ app.add_typer(image_app, name="image")
 
 Targets = Annotated[list[str] | None, typer.Argument(
     help="Stages to bring up to date, with all that they need, for example 'experts' or 'distill@repblend-100'. "
-         "All of the grid by default.")]
-GridOption = Annotated[Grid, typer.Option(
-    "--grid", help="What to run if no stages are named: some minutes, or every table and figure (hours).")]
+         "All of the profile by default.")]
+ProfileOption = Annotated[str, typer.Option(
+    "--profile", metavar="NAME",
+    help="At which scale: 'quickstart' takes some minutes, 'openmoji' is every table and figure (hours); `repro "
+         "profile` lists the others.")]
 
 EngineOption = Annotated[Engine, typer.Option(
     "--engine", envvar="REPRO_ENGINE",
@@ -37,24 +39,33 @@ def doctor_command() -> None:
     raise typer.Exit(doctor.main())
 
 
+@app.command("profile")
+def profile_command(name: Annotated[str | None, typer.Argument(help="Which one; all are listed without.")] = None,
+                    changes: Annotated[list[str] | None, typer.Argument(
+                        metavar="[KEY=VALUE]...", help="Parameters that differ, as 'distill.common.iterations=100'.")]
+                    = None) -> None:
+    """Write a profile's workspace: the parameters that were published, to be edited and run."""
+    raise typer.Exit(profile.main(name, changes or []))
+
+
 @app.command("run")
-def run_command(targets: Targets = None, grid: GridOption = Grid.QUICKSTART, engine: EngineOption = Engine.AUTO,
+def run_command(targets: Targets = None, profile: ProfileOption = QUICKSTART, engine: EngineOption = Engine.AUTO,
                 gpus: GpusOption = Gpus.AUTO, memory: MemoryOption = None) -> None:
     """Bring the pipeline up to date and print the results. Interrupt it at any time and run it again to go on."""
-    raise typer.Exit(run.main(targets or [], grid, Wishes(engine, gpus, memory)))
+    raise typer.Exit(run.main(targets or [], profile, Wishes(engine, gpus, memory)))
 
 
 @app.command("report")
-def report_command() -> None:
+def report_command(profile: ProfileOption = QUICKSTART) -> None:
     """Regenerate every table and figure from the stored metrics alone."""
-    raise typer.Exit(report.main())
+    raise typer.Exit(report.main(profile))
 
 
 @app.command("verify")
-def verify_command(targets: Targets = None, grid: GridOption = Grid.QUICKSTART, engine: EngineOption = Engine.AUTO,
+def verify_command(targets: Targets = None, profile: ProfileOption = QUICKSTART, engine: EngineOption = Engine.AUTO,
                    gpus: GpusOption = Gpus.AUTO, memory: MemoryOption = None) -> None:
     """Run the committed pipeline again in a clean checkout, without any cache, and compare every output's hash."""
-    raise typer.Exit(verify.main(targets or [], grid, Wishes(engine, gpus, memory)))
+    raise typer.Exit(verify.main(targets or [], profile, Wishes(engine, gpus, memory)))
 
 
 @app.command("parity")
@@ -66,22 +77,25 @@ def parity_command(files: Annotated[list[str], typer.Argument(help="Recordings o
 
 @app.command("export")
 def export_command(cell: Annotated[str, typer.Argument(help="Whose set, for example 'repblend-100'.")],
-                   folder: Annotated[str, typer.Argument(help="Where to; replaced if it is a released set.")]) -> None:
+                   folder: Annotated[str, typer.Argument(help="Where to; replaced if it is a released set.")],
+                   profile: ProfileOption = QUICKSTART) -> None:
     """Write a set as a folder that others can load without this package, with a data card and the exact tensors."""
-    raise typer.Exit(export.main(cell, folder))
+    raise typer.Exit(export.main(cell, folder, profile))
 
 
 @app.command("pull")
 def pull_command(what: Annotated[Artifacts, typer.Argument(
         help="metrics: enough for the report. distilled: the distilled sets. trajectories: features and experts.")]
         = Artifacts.METRICS,
-        remote: Annotated[str | None, typer.Option(help="A DVC remote; by default DVC's default one.")] = None) -> None:
+        remote: Annotated[str | None, typer.Option(help="A DVC remote; by default DVC's default one.")] = None,
+        profile: ProfileOption = QUICKSTART) -> None:
     """Bring artifacts that were computed elsewhere, and check every file's SHA-256. Run it again to go on."""
-    raise typer.Exit(pull.main(what, remote))
+    raise typer.Exit(pull.main(what, remote, profile))
 
 
 @app.command("push")
 def push_command(remote: Annotated[str | None, typer.Argument(
-        help="A DVC remote; by default DVC's default one.")] = None) -> None:
+        help="A DVC remote; by default DVC's default one.")] = None,
+        profile: ProfileOption = QUICKSTART) -> None:
     """Publish the cached artifacts that dvc.lock names, and write the manifest that `repro pull` checks."""
-    raise typer.Exit(push.main(remote))
+    raise typer.Exit(push.main(remote, profile))

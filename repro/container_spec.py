@@ -9,14 +9,15 @@ from typing import Any
 
 from docker.types import DeviceRequest, Mount
 
+from repblend.stages.context import repository_of
 from repblend.stages.provenance import IMAGE_DIGEST_VARIABLE
 from repro.dvc_locks import MOUNT
 from repro.workspace import LOCK
 
 WORKSPACE_LABEL, CLIENT_LABEL = "repblend.workspace", "repblend.client"
 NO_NETWORK = "none"
-GUARD = ("python", "-m", "repro.container_guard", str(LOCK))
-"""The first process. It stops the others when the `repro` that holds the workspace's lock is gone."""
+GUARD = ("python", "-m", "repro.container_guard")
+"""The first process; the lock's path follows. It stops the others when the `repro` that holds the lock is gone."""
 DVC = ("python", "-m", "repro.guarded_dvc")
 GIB = 1024**3
 SHARE_OF_MEMORY = 0.9
@@ -50,7 +51,7 @@ class Setting:
     """`uid:gid`, the owner of everything that is written."""
     limits: Limits
     workspace: str
-    """The workspace on the host that the run belongs to (not always the one that is mounted: see `repro verify`)."""
+    """The clone on the host that the run belongs to (not always the one that is mounted: see `repro verify`)."""
     client: str
     """Which process started it, as `container_client.identity` says it."""
     devices: tuple[DeviceRequest, ...] = ()
@@ -58,24 +59,25 @@ class Setting:
     """Whether the output goes to a terminal, where progress is drawn as bars."""
 
 
-def create_arguments(setting: Setting, folder: Path, network: str, dvc_arguments: tuple[str, ...]) -> dict[str, Any]:
+def create_arguments(setting: Setting, workspace: Path, network: str, dvc_arguments: tuple[str, ...]) -> dict[str, Any]:
     """Return the arguments of `containers.create` for one DVC command.
 
     Args:
-        folder: the folder on the host that is mounted as the workspace; its lock is held by this process.
+        workspace: where DVC runs. The clone that it lies in is mounted; its lock is held by this process.
         network: `none`, `bridge` or `host`.
         dvc_arguments: for example `("repro", "experts")`.
 
     Raises:
         ValueError: DVC's configuration cannot be read.
     """
-    limits = setting.limits
+    limits, root = setting.limits, repository_of(workspace)
+    inside = PurePosixPath(workspace.relative_to(root))
     return {
         "image": setting.image_id,
         "entrypoint": [],
-        "command": [*GUARD, *DVC, *dvc_arguments],
-        "working_dir": str(MOUNT),
-        "mounts": [Mount(str(MOUNT), str(folder), type="bind"), *cache_mounts(folder)],
+        "command": [*GUARD, posixpath.relpath(LOCK, inside), *DVC, *dvc_arguments],
+        "working_dir": str(MOUNT / inside),
+        "mounts": [Mount(str(MOUNT), str(root), type="bind"), *cache_mounts(root)],
         "environment": environment(setting.image_id, network),
         "use_config_proxy": network != NO_NETWORK,  # docker-py passes the proxies of the user's configuration on
         "labels": {WORKSPACE_LABEL: setting.workspace, CLIENT_LABEL: setting.client},

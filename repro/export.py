@@ -4,13 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from repro.profiles import profile_of
 from repro.workspace import find_root, python, workspace_environment
 
 
-def main(cell: str, folder: str) -> int:
+def main(cell: str, folder: str, name: str) -> int:
     """Write the folder; return the exit code."""
     try:
-        root = find_root()
+        root = profile_of(find_root(), name).workspace
     except ValueError as error:
         print(f"repro export: {error}", file=sys.stderr)
         return 1

@@ -15,6 +15,7 @@ from repro.artifacts import Artifacts, Output, Problem, explain, outputs
 from repro.local import run_stoppable
 from repro.manifest import MANIFEST, Content, Entry, content_of, read_manifest
 from repro.objects import Object, files_of, list_of
+from repro.profiles import profile_of
 from repro.remote import Cache, Missing, Remote, dvc_repository
 from repro.transfer import each, log, progress, transferring
 from repro.workspace import dvc, find_root
@@ -22,10 +23,10 @@ from repro.workspace import dvc, find_root
 MEND = "try another remote (repro pull WHAT --remote NAME), or compute it here: repro run {stage}"
 
 
-def main(what: Artifacts, remote: str | None) -> int:
+def main(what: Artifacts, remote: str | None, name: str) -> int:
     """Pull a group of artifacts; return 0 if all of it is here and right."""
     try:
-        root = find_root()
+        root = profile_of(find_root(), name).workspace
         with transferring(root, "pull"):
             wanted = outputs(root, what)
             problems = git_metrics.restore(root, [output for output in wanted if output.in_git])

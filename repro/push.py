@@ -12,6 +12,7 @@ from pathlib import Path
 from repro.artifacts import Artifacts, Output, Problem, explain, outputs
 from repro.manifest import MANIFEST, Entry, content_of, read_manifest, write_manifest
 from repro.objects import Object, files_of, list_of
+from repro.profiles import profile_of
 from repro.remote import Cache, Remote, dvc_repository
 from repro.transfer import each, log, progress, transferring
 from repro.workspace import find_root
@@ -19,10 +20,10 @@ from repro.workspace import find_root
 MEND = "compute it here (repro run {stage}), or pull it first, and push again"
 
 
-def main(remote: str | None) -> int:
+def main(remote: str | None, name: str) -> int:
     """Push every output that is here; return 0 if then all are published."""
     try:
-        root = find_root()
+        root = profile_of(find_root(), name).workspace
         with transferring(root, "push"), dvc_repository(root) as repo:
             problems = push(root, Cache(repo), Remote(repo, remote))
     except (ValueError, OSError) as error:

@@ -5,33 +5,38 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from repblend.report.tables import results_text
 from repblend.store import JSON, read_json, write_json
-from repro.grids import Grid, results_of
+from repro.profiles import Profile, profiles_of
 from repro.run_page import CONTAINER, write_run_page
 from repro.runner import ANY, Runner, Wishes, choose
 from repro.workspace import MAKE_REPORT, find_root, git, only_run
 
 
-def main(targets: Sequence[str], grid: Grid, wishes: Wishes = ANY) -> int:
-    """Run the targets, or the grid and the report if there are none; return the exit code."""
+def main(targets: Sequence[str], name: str, wishes: Wishes = ANY) -> int:
+    """Run the targets, or the profile and its report if there are none; of a suite each profile after the one before.
+    Return the exit code of the first that stops, or 0.
+    """
     try:
         root = find_root()
-        began = time.time()
-        runner = choose(wishes, root)
-        with only_run(root):
-            part = [] if targets else results_of(grid, root)
-            code = runner.run(root, [("repro", *targets, *part), *([MAKE_REPORT] if part else [])])
-            _write_record(runner, root, code)
-            write_run_page(root)
+        profiles = profiles_of(root, name)
+        return next((code for profile in profiles if (code := _run(profile, targets, choose(wishes, root)))), 0)
     except (ValueError, OSError) as error:
         print(f"repro run: {error}", file=sys.stderr)
         return 1
+
+
+def _run(profile: Profile, targets: Sequence[str], runner: Runner) -> int:
+    workspace, began = profile.workspace, time.time()
+    with only_run(workspace):
+        part = [] if targets else profile.results()
+        code = runner.run(workspace, [("repro", *targets, *part), *([MAKE_REPORT] if part else [])])
+        _write_record(runner, workspace, code)
+        write_run_page(workspace)
     if code:
         print(f"\nrepro run: stopped (exit code {code}). What was finished is kept: run the same command to go on. "
-              "Logs are in logs/", file=sys.stderr)
+              f"Logs are in {workspace / 'logs'}", file=sys.stderr)
         return code
-    print(_closing_words(root, began))
+    print(_closing_words(profile, began))
     return 0
 
 
@@ -50,14 +55,15 @@ def commit_of(root: Path) -> JSON:
         return {"commit": None, "dirty": None}
 
 
-def _closing_words(root: Path, began: float) -> str:
+def _closing_words(profile: Profile, began: float) -> str:
+    root = profile.workspace
     found = [read_json(path) for path in sorted((root / "metrics" / "runs").glob("*.json"))]
     records = [record for record in found if "stage" in record]
-    lines = ["", results_text(root), ""]
+    lines = ["", profile.kind.results(root), ""]
     if records:
         largest = max(records, key=lambda record: record["peak_memory_mib"])
         lines.append(f"This run took {time.time() - began:.0f} s. The stages took "
                      f"{sum(record['wall_seconds'] for record in records):.0f} s in all when they last ran; the most "
                      f"memory was {largest['peak_memory_mib']:.0f} MiB, in {largest['stage']}.")
-    lines.append(f"Report: {root / 'paper' / 'report.html'}")
+    lines.append(f"Report: {root / profile.kind.report}")
     return "\n".join(lines)

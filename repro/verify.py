@@ -15,7 +15,7 @@ from pathlib import Path
 
 from repblend.params import read_yaml
 from repblend.store import JSON, write_json
-from repro.grids import Grid, results_of
+from repro.profiles import Profile, profiles_of
 from repro.run_page import VERIFICATION, write_run_page
 from repro.runner import ANY, Runner, Wishes, choose
 from repro.workspace import MAKE_REPORT, find_root, git, only_run
@@ -50,28 +50,34 @@ class Verdict:
         return f"DIFFERS  {self.path} (stage {self.stage}: expected {self.expected}, found {self.found})"
 
 
-def main(targets: Sequence[str], grid: Grid, wishes: Wishes = ANY) -> int:
-    """Verify a grid and the report (or the targets and what they need); return 0 if every output is the same."""
+def main(targets: Sequence[str], name: str, wishes: Wishes = ANY) -> int:
+    """Verify a profile and its report (or the targets and what they need); return 0 if every output is the same. Of a
+    suite each profile is verified.
+    """
     try:
         root = find_root()
-        began = time.time()
-        commit = _say_what_is_verified(root)
-        runner = choose(wishes, root)
-        with tempfile.TemporaryDirectory(prefix="repro-verify-") as folder:
-            checkout = Path(folder) / "checkout"
-            _clone(root, checkout)
-            before = output_hashes(checkout / LOCK)
-            _remove_outputs(checkout, before)
-            code, stages = _run_again(runner, checkout, targets, grid)
-            if code:
-                print(f"repro verify: the pipeline stopped with exit code {code}, see above", file=sys.stderr)
-                return code
-            verdicts = compare(before, output_hashes(checkout / LOCK), stages)
-        write_json(root / VERIFICATION, _record(verdicts, commit, began, runner))
-        write_run_page(root)
+        codes = [_verify(root, profile, targets, choose(wishes, root)) for profile in profiles_of(root, name)]
     except (ValueError, OSError) as error:
         print(f"repro verify: {error}", file=sys.stderr)
         return 1
+    return max(codes)
+
+
+def _verify(root: Path, profile: Profile, targets: Sequence[str], runner: Runner) -> int:
+    began = time.time()
+    commit = _say_what_is_verified(root)
+    with tempfile.TemporaryDirectory(prefix="repro-verify-") as folder:
+        clean = profile.in_clone(root, Path(folder) / "checkout")
+        _clone(root, Path(folder) / "checkout")
+        before = output_hashes(clean.workspace / LOCK)
+        _remove_outputs(clean.workspace, before)
+        code, stages = _run_again(runner, clean, targets)
+        if code:
+            print(f"repro verify: the pipeline stopped with exit code {code}, see above", file=sys.stderr)
+            return code
+        verdicts = compare(before, output_hashes(clean.workspace / LOCK), stages)
+    write_json(profile.workspace / VERIFICATION, _record(verdicts, commit, began, runner))
+    write_run_page(profile.workspace)
     return _report(verdicts)
 
 
@@ -111,36 +117,38 @@ def _clone(root: Path, checkout: Path) -> None:
     git(root, "clone", "--quiet", "--no-hardlinks", str(root), str(checkout))
 
 
-def _remove_outputs(checkout: Path, outputs: dict[tuple[str, str], str]) -> None:
+def _remove_outputs(workspace: Path, outputs: dict[tuple[str, str], str]) -> None:
     """Remove what is committed of the outputs, and all metrics: dvc.lock need not know each of them."""
-    inside = [checkout / path for _, path in outputs if (checkout / path).resolve().is_relative_to(checkout.resolve())]
-    for path in [checkout / "metrics", *inside]:
+    inside = [workspace / path for _, path in outputs
+              if (workspace / path).resolve().is_relative_to(workspace.resolve())]
+    for path in [workspace / "metrics", *inside]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _run_again(runner: Runner, checkout: Path, targets: Sequence[str], grid: Grid) -> tuple[int, set[str]]:
-    """Run the targets, or the grid and the report; return the exit code and the stages that made outputs."""
-    with only_run(checkout):
-        part = [] if targets else results_of(grid, checkout)
-        code = runner.run(checkout, [("repro", AGAIN, *targets, *part)])
-        stages = _stages_run(checkout)
+def _run_again(runner: Runner, clean: Profile, targets: Sequence[str]) -> tuple[int, set[str]]:
+    """Run the targets, or the profile and its report; return the exit code and the stages that made outputs."""
+    workspace = clean.workspace
+    with only_run(workspace):
+        part = [] if targets else clean.results()
+        code = runner.run(workspace, [("repro", AGAIN, *targets, *part)])
+        stages = _stages_run(workspace)
         if part and not code:
-            _bring_back_metrics(checkout)
-            code = runner.run(checkout, [(*MAKE_REPORT, AGAIN)])
+            _bring_back_metrics(workspace)
+            code = runner.run(workspace, [(*MAKE_REPORT, AGAIN)])
             stages.add("report")
     return code, stages
 
 
-def _bring_back_metrics(checkout: Path) -> None:
+def _bring_back_metrics(workspace: Path) -> None:
     """Bring back the committed metrics of stages that did not run: the report shows them too."""
-    missing = git(checkout, "ls-files", "--deleted", "metrics").splitlines()
+    missing = git(workspace, "ls-files", "--deleted", "metrics").splitlines()
     if missing:
-        git(checkout, "checkout", "--", *missing)
+        git(workspace, "checkout", "--", *missing)
 
 
-def _stages_run(checkout: Path) -> set[str]:
+def _stages_run(workspace: Path) -> set[str]:
     """Stages that the run made outputs of: those whose outputs exist in the checkout now."""
-    return {stage for stage, path in output_hashes(checkout / LOCK) if (checkout / path).exists()}
+    return {stage for stage, path in output_hashes(workspace / LOCK) if (workspace / path).exists()}
 
 
 def _record(verdicts: Sequence[Verdict], commit: str, began: float, runner: Runner) -> JSON:

@@ -1,4 +1,7 @@
-"""The workspace: where it is, who may write to it, and how commands run in it."""
+"""The clone and its workspaces: where they are, who may write to them, and how commands run in them.
+
+A workspace is a folder with `params.yaml` and `dvc.yaml`: the clone's own folder, or that of a profile inside of it.
+"""
 
 import contextlib
 import os
@@ -7,19 +10,21 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from repblend.stages.context import repository_of
 from repblend.stages.lock import only_writer
 from repro.dvc_locks import forget_killed
 
 MARKER = "dvc.yaml"
 LOCK = Path("checkpoints/locks/workspace.lock")
-"""Held by the process that runs the pipeline, on the host, for as long as it runs: in a container as well."""
+"""In the clone. Held by the process that runs a pipeline, on the host, for as long as it runs: in a container as well.
+There is one for all workspaces: they share DVC's own lists, in which a process in another container looks dead."""
 MAKE_REPORT = ("repro", "--single-item", "report")
 """DVC's arguments for the report alone, from whatever metrics there are: without the option, everything that it shows
 would be brought up to date."""
 
 
 def find_root() -> Path:
-    """Return the repository's folder: the nearest one upwards that holds dvc.yaml.
+    """Return the clone's folder: the nearest one upwards that holds dvc.yaml, or the clone around that.
 
     Raises:
         ValueError: there is none.
@@ -27,17 +32,18 @@ def find_root() -> Path:
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / MARKER).is_file():
-            return folder
+            return repository_of(folder)
     raise ValueError(f"{here}: neither here nor above is a {MARKER}. Run this in a clone of the repository")
 
 
 @contextlib.contextmanager
-def only_run(root: Path) -> Iterator[None]:
-    """Hold the workspace's lock while the body runs, and begin without what a killed run left of DVC's own locks.
+def only_run(workspace: Path) -> Iterator[None]:
+    """Hold the lock of a workspace's clone while the body runs, and begin without what a killed run left of DVC's own.
 
     Raises:
         ValueError: another run holds it; the message says which.
     """
+    root = repository_of(workspace)
     with only_writer(root / LOCK, f"workspace {root}", wait_seconds=3.0):
         forget_killed(root)
         yield
@@ -64,9 +70,9 @@ def environment() -> Mapping[str, str]:
     return os.environ | {"PATH": os.pathsep.join([binaries, os.environ.get("PATH", "")]), "HF_HUB_OFFLINE": "1"}
 
 
-def workspace_environment(root: Path) -> Mapping[str, str]:
-    """Return `environment()` with the sources of the workspace `root` first, wherever this process's own come from."""
-    base = environment()
+def workspace_environment(workspace: Path) -> Mapping[str, str]:
+    """Return `environment()` with the sources of a workspace's clone first, wherever this process's own come from."""
+    base, root = environment(), repository_of(workspace)
     sources = [str(root / "src"), str(root), *filter(None, [base.get("PYTHONPATH")])]
     return {**base, "PYTHONPATH": os.pathsep.join(sources)}
 

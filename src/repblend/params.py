@@ -6,7 +6,7 @@ values from here, not these objects.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -16,6 +16,7 @@ from repblend.data_params import KINDS_OF_DATA, Data
 from repblend.sections import Count, Fraction, Positive, PositiveReal, Section
 from repblend.sections import optional as optional
 
+Model = TypeVar("Model", bound=Section)
 LossName = Literal["kl", "bce", "wbce", "infonce", "cwcl", "mse"]
 
 
@@ -352,17 +353,27 @@ def read_params(path: Path) -> Params:
         ValueError: the file is missing or not YAML, or a key is unknown, absent or of the wrong type or range;
             the message lists every such key with the value found and the rule it breaks.
     """
+    return validated(Params, read_yaml(path), str(path))
+
+
+def validated(model: type[Model], content: Any, origin: str) -> Model:
+    """Return parsed parameters as the typed class of a pipeline; `origin` says in messages where they come from.
+
+    Raises:
+        ValueError: as `read_params`.
+    """
     try:
-        return Params.model_validate(read_yaml(path))
+        return model.model_validate(content)
     except ValidationError as error:
-        raise ValueError(explain(path, error)) from error
+        raise ValueError(explain(origin, error)) from error
 
 
-def explain(path: Path, error: ValidationError) -> str:
+def explain(origin: Path | str, error: ValidationError) -> str:
     """Return a message that lists every parameter to mend, with the value found and the rule it breaks."""
-    lines = [f"{path}: {error.error_count()} parameter(s) to mend"]
+    lines = [f"{origin}: {error.error_count()} parameter(s) to mend"]
     for problem in error.errors(include_url=False):
         key = ".".join(str(part) for part in problem["loc"] if part not in KINDS_OF_DATA) or "(the whole file)"
-        found = "" if problem["type"] == "missing" else f" (found {problem['input']!r})"
+        told = problem["type"] == "missing" or isinstance(problem["input"], dict)
+        found = "" if told else f" (found {problem['input']!r})"
         lines.append(f"  {key}: {problem['msg']}{found}")
     return "\n".join(lines)

@@ -12,7 +12,7 @@ from tests.end_to_end.workspace import Workspace
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace in which the whole grid has run once, undisturbed, and whose results are committed."""
     workspace = Workspace.create(tmp_path_factory.mktemp("finished") / "a folder with spaces")
-    output = workspace.run("-m", "repro", "run", "--grid", "openmoji")
+    output = workspace.run("-m", "repro", "run", "--profile", "openmoji")
     assert "Report: " in output, output
     workspace.commit("Results")
     return workspace

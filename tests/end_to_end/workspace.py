@@ -12,9 +12,9 @@ from ruamel.yaml import YAML
 from repblend.store import sha256
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("Makefile", "benchmarks", "docker", "dvc.yaml", "paper/published", "paper/report.ipynb", "params.yaml",
-          "pyproject.toml", "repro", "requirements", "src", ".dvc/config", ".dvc/.gitignore", ".dvcignore",
-          ".gitignore")
+COPIED = ("Makefile", "benchmarks", "conf", "docker", "dvc.yaml", "paper/published", "paper/report.ipynb",
+          "params.yaml", "pyproject.toml", "repro", "requirements", "src", ".dvc/config", ".dvc/.gitignore",
+          ".dvcignore", ".gitignore")
 TINY: dict[str, Any] = {
     "compute": {"threads": 1},
     "data": {"image_size": 32, "num_val": 12, "num_test": 16, "max_train": 60},

@@ -12,7 +12,7 @@ from repro.cli import app
 from repro.workspace import environment, find_root, workspace_environment
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("doctor", "run", "report", "verify", "parity", "pull", "push")
+COMMANDS = ("doctor", "profile", "run", "report", "verify", "parity", "pull", "push")
 
 
 def test_help_names_every_command() -> None:
@@ -37,7 +37,7 @@ def test_repro_never_imports_torch() -> None:
     assert done.stdout == "[]\n"
 
 
-@pytest.mark.parametrize("command", ["doctor", "run", "report", "verify", "pull", "push"])
+@pytest.mark.parametrize("command", ["doctor", "profile", "run", "report", "verify", "pull", "push"])
 def test_outside_a_workspace_the_error_says_so(command: str, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "repro", command], cwd=tmp_path, capture_output=True, text=True,
                           check=False, env=workspace_environment(ROOT))

@@ -74,7 +74,7 @@ def test_another_cells_parameters_show_nowhere_in_this_cells_files(tmp_path: Pat
 
 def test_the_sources_of_another_clone_are_refused(tmp_path: Path) -> None:
     (tmp_path / "src" / "repblend").mkdir(parents=True)
-    with pytest.raises(ValueError, match="this workspace has sources of its own, but `repblend` was imported from"):
+    with pytest.raises(ValueError, match="this clone has sources of its own, but `repblend` was imported from"):
         check_sources_are_the_workspaces(tmp_path)
     done = subprocess.run([sys.executable, "-m", "repblend.stages", "prepare"], cwd=tmp_path, capture_output=True,
                           text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT / "src")})

@@ -16,6 +16,8 @@ from repblend.report.tables import all_tables
 from repblend.stages.guard import stop_with_the_runner
 from repblend.store import atomic_path, write_bytes
 
+NOTEBOOK = Path("paper/report.ipynb")
+
 
 def make(root: Path) -> None:
     """Write all tables, all figures and the page.
@@ -30,7 +32,7 @@ def make(root: Path) -> None:
     with atomic_path(paper / "figures") as figures:
         for draw in progress(FIGURES.values(), "draw figures", "figure"):
             draw(metrics, figures)
-    write_bytes(paper / "report.html", render(paper / "report.ipynb", root, paper / "figures").encode())
+    write_bytes(paper / "report.html", render(metrics.repository / NOTEBOOK, root, paper / "figures").encode())
 
 
 def main() -> int:

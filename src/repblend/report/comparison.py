@@ -78,14 +78,14 @@ def _setting(metrics: Metrics, lines: list[Line]) -> str:
 
 def _lines(metrics: Metrics, dataset: str) -> Iterator[Line]:
     entries: dict[tuple[int | str, str], dict[str, Entry]] = {}
-    for entry in read_published(metrics.root, dataset):
+    for entry in read_published(metrics.repository, dataset):
         entries.setdefault((entry["budget"], entry["method"]), {})[entry["recall"]] = entry
     was_run = metrics.dataset() == dataset
     for (budget, method), recalls in entries.items():
         name = method if budget == "full" else f"{method}-{budget}"
         found = metrics.evaluation(name) if was_run else None
         if missing := set(SIX) - set(recalls):
-            raise ValueError(f"{metrics.root / FOLDER / dataset}.csv: {method} at budget {budget} lacks "
+            raise ValueError(f"{metrics.repository / FOLDER / dataset}.csv: {method} at budget {budget} lacks "
                              f"{', '.join(sorted(missing))}. Restore it with `git restore {FOLDER}`")
         pairs = tuple(Pair(recalls[recall].number("mean", "std"), _ours(found, recall)) for recall in SIX)
         yield Line(budget, method, pairs, metrics.file("evaluate", name) if found else None)

@@ -45,7 +45,7 @@ def _setting(content: JSON | None) -> str:
 
 def _published(metrics: Metrics) -> Costs:
     costs: Costs = {}
-    for entry in read_published(metrics.root, "efficiency"):
+    for entry in read_published(metrics.repository, "efficiency"):
         costs.setdefault(entry["method"], {})[entry["quantity"]] = entry.number("value", unit=entry["unit"])
     return costs
 

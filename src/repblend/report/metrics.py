@@ -16,7 +16,7 @@ from repblend.report.schema import (
     check,
 )
 from repblend.report.schema_wider import Efficiency, Embedding, Encoded, Prepared, Transfer
-from repblend.stages.context import ENCODER_STUDENTS
+from repblend.stages.context import ENCODER_STUDENTS, repository_of
 from repblend.store import JSON, read_json
 
 __all__ = ["PROTOCOLS", "RECALLS", "Metrics"]
@@ -39,6 +39,11 @@ class Metrics:
     def of(cls, root: Path) -> "Metrics":
         """Find the metrics of a workspace; raises `ValueError` as `read_params` does."""
         return cls(root, read_params(root / "params.yaml").grid)
+
+    @property
+    def repository(self) -> Path:
+        """The clone that the workspace lies in: it has the published numbers and the benchmarks."""
+        return repository_of(self.root)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -113,7 +118,7 @@ class Metrics:
 
     def efficiency(self) -> JSON | None:
         """Return `benchmarks/efficiency.json`, or None if there is none; raises as `evaluation`."""
-        path = self.root / EFFICIENCY
+        path = self.repository / EFFICIENCY
         return _checked(path, Efficiency, f"Restore it with `git restore {EFFICIENCY}`") if path.is_file() else None
 
     def path(self, stage: str, name: str) -> Path:

@@ -31,7 +31,7 @@ def published_similarity(metrics: Metrics, folder: Path) -> None:
 
 
 def _draw_published(panel: Axes, metrics: Metrics) -> None:
-    entries = read_published(metrics.root, "collapse")
+    entries = read_published(metrics.repository, "collapse")
     points: dict[str, dict[int | None, float]] = {}
     for entry in entries:
         if entry["quantity"] == "intra_modal_similarity" and entry["reading"] == "plot":

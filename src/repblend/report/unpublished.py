@@ -51,7 +51,7 @@ def cross_architecture_table(metrics: Metrics) -> Table:
 
 def _stand_ins(metrics: Metrics) -> Iterator[Row]:
     cells: dict[tuple[str, int, str], dict[str, Entry]] = {}
-    for entry in read_published(metrics.root, "cross-architecture"):
+    for entry in read_published(metrics.repository, "cross-architecture"):
         cells.setdefault((entry["dataset"], entry["budget"], entry["method"]), {})[entry["architecture"]] = entry
     for (dataset, budget, method), entries in cells.items():
         if dataset in DATASETS:
@@ -80,7 +80,7 @@ def zero_shot_table(metrics: Metrics) -> Table:
         ValueError: as `read_published`.
     """
     quoted = {(entry["task"], entry["metric"]): entry.number("value")
-              for entry in read_published(metrics.root, "zero-shot")}
+              for entry in read_published(metrics.repository, "zero-shot")}
     cells = [("ImageNet-10", "not stated", _known(quoted, "imagenet-10", "accuracy"))]
     cells += [("TextCaps", RECALL_TITLES[name], _known(quoted, "textcaps", name)) for name in SIX]
     rows = [Row((task, metric, title("repblend"), value, value.evidence if isinstance(value, Published) else "", None),

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 from repblend.params import Params, base_method, read_params
 from repblend.store import JSON
 
+SOURCES = Path("src/repblend")
 ENCODER_STUDENTS = "+encoder-students"
 """Ends the name of a set that students train the whole image encoder on, though it was not made for that."""
 
@@ -48,6 +49,13 @@ class Cell:
         return {"method": self.method, "budget": self.budget}
 
 
+def repository_of(workspace: Path) -> Path:
+    """Return the clone that a workspace lies in: the nearest folder, from the workspace upwards, that has the sources,
+    or the workspace itself if none has. A profile's workspace is `profiles/<name>` in the clone.
+    """
+    return next((folder for folder in (workspace, *workspace.parents) if (folder / SOURCES).is_dir()), workspace)
+
+
 @dataclass(frozen=True)
 class Workspace:
     """Where in a workspace those files live that every pipeline has."""
@@ -56,8 +64,13 @@ class Workspace:
 
     @property
     def repository(self) -> Path:
-        """The clone that the workspace belongs to: for `profiles/NAME` the folder that holds both, else itself."""
-        return self.root.parents[1] if self.root.parent.name == "profiles" else self.root
+        """The clone that the workspace lies in, with sources, locked packages and history."""
+        return repository_of(self.root)
+
+    def shown(self, path: Path) -> str:
+        """A file as records name it: from the workspace, or, where it lies outside, from the clone, or as it is."""
+        folder = next((folder for folder in (self.root, self.repository) if path.is_relative_to(folder)), None)
+        return str(path.relative_to(folder) if folder else path)
 
     @property
     def params(self) -> Path:

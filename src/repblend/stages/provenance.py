@@ -30,7 +30,7 @@ def provenance(context: StageContext, sections: Iterable[str], inputs: Iterable[
         sections: parameter sections that the stage uses.
         inputs: the files that it reads.
     """
-    root, params = context.paths.root, context.params
+    lock, params = context.paths.repository / LOCK, context.params
     return {
         "stage": context.stage,
         "cell": str(context.cell) if context.cell else None,
@@ -38,11 +38,11 @@ def provenance(context: StageContext, sections: Iterable[str], inputs: Iterable[
         "threads": params.compute.threads,
         "device": "cpu",
         "parameters": context.parameters(sections),
-        "inputs": {str(path.relative_to(root)): sha256(path) for path in inputs},
+        "inputs": {context.paths.shown(path): sha256(path) for path in inputs},
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
-        "requirements_sha256": sha256(root / LOCK) if (root / LOCK).is_file() else None,
+        "requirements_sha256": sha256(lock) if lock.is_file() else None,
         "command": context.command,
-        "run": str(context.paths.run_record(context).relative_to(root)),
+        "run": context.paths.shown(context.paths.run_record(context)),
     }
 
 

@@ -18,6 +18,6 @@ def work_fingerprint(context: StageContext, sections: Iterable[str], inputs: Ite
     return fingerprint({
         "stage": context.stage, "cell": str(context.cell), "seed": context.params.seed,
         "parameters": context.parameters(sections),
-        "inputs": {str(path.relative_to(context.paths.root)): sha256(path) for path in inputs},
+        "inputs": {context.paths.shown(path): sha256(path) for path in inputs},
         "sources": source_hashes(),
     })

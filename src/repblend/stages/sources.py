@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import repblend
-from repblend.stages.context import StageContext
+from repblend.stages.context import SOURCES, StageContext, repository_of
 from repblend.store import sha256
 
 PACKAGE = Path(repblend.__file__).resolve().parent
@@ -21,14 +21,14 @@ def source_hashes() -> dict[str, str]:
 
 
 def check_sources_are_the_workspaces(root: Path) -> None:
-    """Check that a workspace with sources of its own is run by these.
+    """Check that a workspace whose clone has sources is run by these.
 
     Raises:
         ValueError: `repblend` was imported from elsewhere.
     """
-    own = root.resolve() / "src" / "repblend"
+    own = repository_of(root.resolve()) / SOURCES
     if own.is_dir() and own != PACKAGE:
-        raise ValueError(f"{own}: this workspace has sources of its own, but `repblend` was imported from {PACKAGE}. "
+        raise ValueError(f"{own}: this clone has sources of its own, but `repblend` was imported from {PACKAGE}. "
                          "Start the pipeline with `repro run`, or run `make install` here and use its .venv")
 
 

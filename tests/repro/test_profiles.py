@@ -1,0 +1,203 @@
+"""Profiles: what they consist of, and the workspaces that they are run in."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+
+from repblend.params import read_params, read_yaml
+from repblend.store import read_json
+from repro import profile
+from repro.compose import compose, differences
+from repro.kinds import KINDS, MULTIMODAL
+from repro.pipeline import pipeline_for, yaml_text
+from repro.profiles import Profile, members, names, profile_of, profiles_of
+from repro.workspace import find_root, workspace_environment
+from tests.end_to_end.workspace import Workspace
+from tests.tiny import tiny_content
+
+ROOT = Path(__file__).parents[2]
+TINY = "tiny"
+
+
+def declare(root: Path) -> None:
+    """Declare one more profile in a clone: the embedded set in tiny."""
+    profile = root / "conf/profiles" / f"{TINY}.yaml"
+    profile.parent.mkdir(parents=True, exist_ok=True)
+    profile.write_text("# @package _global_\n" + yaml_text(tiny_content()))
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Just the files of a clone that a workspace is made of; the working directory."""
+    shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
+    declare(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A clone in which `encode` of the tiny profile has run, started from another folder."""
+    made = Workspace.create(tmp_path_factory.mktemp("profiles") / "a clone")
+    declare(made.folder)
+    made.commit("Declare a profile")
+    elsewhere = made.folder / "paper"
+    done = subprocess.run([sys.executable, "-m", "repro", "run", "encode", "--profile", TINY, "--engine", "local"],
+                          cwd=elsewhere, capture_output=True, text=True, check=False,
+                          env=workspace_environment(made.folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return made
+
+
+def test_the_quickstart_names_stages_of_the_pipeline_one_per_result() -> None:
+    with Repo(str(ROOT)) as repo:
+        stages = {stage.addressing for stage in repo.index.stages if stage.path_in_repo.startswith("dvc.yaml")}
+    named, cells = profile_of(ROOT, "quickstart").results(), read_params(ROOT / "params.yaml").quickstart
+    assert set(named) <= stages
+    assert len(set(named)) == 1 + len(cells.budgets) * (len(cells.coresets) + len(cells.distilled))
+    assert "evaluate-distilled@repblend-100" in named and not any("encoder" in name for name in named)
+
+
+def test_the_whole_pipeline_is_everything() -> None:
+    whole = profile_of(ROOT, "openmoji")
+    assert whole.results() == [] and whole.workspace == ROOT
+
+
+def test_a_suite_is_its_profiles() -> None:
+    assert members(ROOT, "paper") == ("flickr30k", "coco", "cc3m")
+    with pytest.raises(ValueError, match="--profile paper: expected one profile"):
+        profile_of(ROOT, "paper")
+
+
+def test_an_unknown_profile_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ValueError, match=r"profile 'flickr': expected one of quickstart, openmoji, .*paper"):
+        profiles_of(ROOT, "flickr")
+
+
+def test_a_workspace_has_its_own_parameters_outputs_and_lock(clone: Workspace) -> None:
+    folder = clone.folder / "profiles" / TINY
+    assert read_yaml(folder / "params.yaml") == tiny_content()
+    assert (folder / "features").is_dir() and (folder / "logs/encode.log").is_file()
+    assert set(read_yaml(folder / "dvc.lock")["stages"]) == {"prepare", "encode"}
+    assert not (clone.folder / "features").exists() and not (clone.folder / "dvc.lock").exists()
+
+
+def test_metrics_of_a_workspace_name_files_as_they_lie_in_it_and_the_clones_packages(clone: Workspace) -> None:
+    found = read_json(clone.folder / "profiles" / TINY / "metrics/encode.json")["provenance"]
+    assert list(found["inputs"]) == ["data/prepared/manifest.json"] and found["run"] == "metrics/runs/encode.json"
+    assert found["requirements_sha256"] is not None
+
+
+def test_outputs_of_a_workspace_are_for_dvc_and_the_rest_for_git(clone: Workspace) -> None:
+    done = subprocess.run(["git", "ls-files", "--others", "--exclude-standard"], cwd=clone.folder, capture_output=True,
+                          text=True, check=True)
+    folder = f"profiles/{TINY}"
+    assert {path for path in done.stdout.splitlines() if "/runs/" not in path} == {
+        f"{folder}/{name}" for name in ("dvc.lock", "dvc.yaml", "params.yaml", "metrics/encode.json",
+                                        "metrics/prepare.json")}
+
+
+def test_the_clones_own_pipeline_does_not_mind_a_workspace(clone: Workspace) -> None:
+    with Repo(str(clone.folder)) as repo:
+        assert {str(Path(stage.path_in_repo).parent) for stage in repo.index.stages} == {".", f"profiles/{TINY}"}
+
+
+def test_what_the_workspace_depends_on_is_there_or_made_by_it(clone: Workspace) -> None:
+    folder = clone.folder / "profiles" / TINY
+    with Repo(str(clone.folder)) as repo:
+        stages = [stage for stage in repo.index.stages if stage.path_in_repo.startswith("profiles")]
+        outs = [Path(out.fs_path) for stage in stages for out in stage.outs]
+        deps = {Path(dep.fs_path) for stage in stages for dep in stage.deps}
+    own = {dep for dep in deps if dep.is_relative_to(folder) and dep.name != "params.yaml"}
+    assert all(any(dep == out or dep in out.parents for out in outs) for dep in own)
+    assert all(dep.exists() for dep in deps - own)
+    assert clone.folder / "src/repblend/data" in deps and folder / "data/prepared" in own
+
+
+def test_an_edited_params_file_is_kept_and_said(files: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = profile_of(files, TINY).workspace
+    edited = (folder / "params.yaml").read_text().replace("width: 16", "width: 24")
+    (folder / "params.yaml").write_text(edited)
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+    profile_of(files, TINY)
+    assert capsys.readouterr().out == "profiles/tiny/params.yaml: heads.width: 24, in the profile 16\n"
+    assert (folder / "params.yaml").read_text() == edited
+    assert "prepare" in read_yaml(folder / "dvc.yaml")["stages"]
+    assert profile.main(TINY, ["experts.lr=0.5"]) == 1
+    refused = capsys.readouterr().out
+    assert "experts.lr: 0.03, in the profile 0.5" in refused and "left as it is" in refused
+    assert (folder / "params.yaml").read_text() == edited
+
+
+def test_changes_on_the_command_line_are_written(files: Path, capsys: pytest.CaptureFixture) -> None:
+    changes = ["experts.lr=0.5", "grid.budgets=[50,100]"]
+    assert profile.main(TINY, changes) == 0 and "params.yaml: written" in capsys.readouterr().out
+    params = read_params(files / "profiles" / TINY / "params.yaml")
+    assert params.experts.lr == 0.5 and params.grid.budgets == [50, 100]
+    assert profile.main(TINY, changes) == 0 and "as the profile composes it" in capsys.readouterr().out
+    assert profile.main(TINY, []) == 0 and "experts.lr: 0.5, in the profile 0.03" in capsys.readouterr().out
+
+
+def test_all_profiles_are_listed(files: Path, capsys: pytest.CaptureFixture) -> None:
+    assert profile.main(None, []) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == names(files)
+
+
+def test_what_lies_in_the_clones_own_folder_is_not_composed(files: Path, capsys: pytest.CaptureFixture) -> None:
+    assert profile.main("openmoji", []) == 1 and "edit that file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ("experts.rate=1", "Could not override .experts.rate."), ("experts.lr=fast", "experts.lr: Input should be a"),
+    ("experts.lr", "experts.lr")])
+def test_a_wrong_change_is_refused_by_name(files: Path, change: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        compose(files, TINY, [change])
+
+
+def test_differences_name_every_key_once() -> None:
+    found, composed = {"a": 1, "b": {"c": 2, "x": 1}, "new": 3}, {"a": 1.0, "b": {"c": 4, "y": 1}, "old": None}
+    assert differences(found, composed) == [
+        "b.c: 2, in the profile 4", "b.y: absent, in the profile 1", "b.x: 1, in the profile absent",
+        "old: absent, in the profile None", "new: 3, in the profile absent"]
+
+
+def test_a_file_that_a_user_brings_is_a_dependency(tmp_path: Path) -> None:
+    way = Path("../..")
+    for brought, expected in ((Path("data/mine/manifest.json"), "../../data/mine/manifest.json"),
+                              (Path("/sets/mine/manifest.json"), "/sets/mine/manifest.json")):
+        stages = pipeline_for(ROOT / "dvc.yaml", way, {"prepare": brought})["stages"]
+        assert stages["prepare"]["deps"][-1] == expected and expected not in stages["encode"]["deps"]
+    with pytest.raises(ValueError, match=r"dvc\.yaml: has no stage fetch"):
+        pipeline_for(ROOT / "dvc.yaml", way, {"fetch": Path("x")})
+
+
+def test_a_workspaces_pipeline_is_the_clones_with_sources_from_there() -> None:
+    made, own = pipeline_for(ROOT / "dvc.yaml", Path("../.."), {})["stages"], read_yaml(ROOT / "dvc.yaml")["stages"]
+    assert made.keys() == own.keys()
+    for name in own:
+        assert {key: value for key, value in made[name].items() if key != "deps"} == {
+            key: value for key, value in own[name].items() if key != "deps"}
+        assert [dep.removeprefix("../../") for dep in made[name]["deps"]] == own[name]["deps"]
+    assert "sets/random-${item.budget}.safetensors" in made["embed-coreset"]["deps"]
+    assert {"../../paper/published", "../../benchmarks/efficiency.json", "metrics/evaluate",
+            "metrics/encode.json"} <= set(made["report"]["deps"])
+
+
+def test_from_inside_a_workspace_the_clone_is_found(clone: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(clone.folder / "profiles" / TINY / "metrics")
+    assert find_root() == clone.folder
+
+
+def test_every_name_is_listed_once() -> None:
+    found = names(ROOT)
+    assert len(found) == len(set(found)) and found[0] == "quickstart"
+
+
+def test_a_profile_in_another_clone_is_the_same_folder_there(tmp_path: Path) -> None:
+    found = Profile("x", KINDS[MULTIMODAL], tmp_path / "a/profiles/x")
+    assert found.in_clone(tmp_path / "a", tmp_path / "b").workspace == tmp_path / "b/profiles/x"

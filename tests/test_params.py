@@ -57,6 +57,8 @@ def test_every_parameter_means_the_same_by_both_versions_of_yaml() -> None:
     ("num_seeds: 5", "num_seeds: 1", "evaluate.num_seeds", "greater than or equal to 2"),
     ("coresets: [random, herding, k-center, forgetting]", "coresets: [random, herding, k-center, facility]",
      "select.lr_img", "lacks ['facility']"),
+    ("  width: 256", "  width: 256\n  dropout: 0.1", "encoder_experts.head_dropout", "give both the same"),
+    ("  width: 256", "  width: 256\n  dropout: 1.0", "heads.dropout", "less than 1"),
     ("momentum: null", "momentum: {synthetic: 0.5, similarity: 0.5, rates: 0.5}", "optimiser", "null with 'adam'"),
 ])
 def test_a_wrong_value_is_refused_with_its_key_and_rule(tmp_path: Path, old: str, new: str, key: str,

@@ -53,6 +53,9 @@ class Heads(Section):
 
     width: Positive
     """Output and hidden width of both heads."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = optional(0.0)
+    """Share of the hidden units that are dropped wherever heads are trained: experts, students, matching, and the
+    warm-up of coresets. Released: 0.1."""
 
 
 class Experts(Section):
@@ -70,6 +73,13 @@ class Experts(Section):
     temperature: PositiveReal
     snapshots_every: Positive
     """Steps from one snapshot to the next. The paper keeps one per epoch."""
+
+
+class EncoderExperts(Experts):
+    """Experts that train the whole image encoder and a text head."""
+
+    head_dropout: Annotated[float, Field(ge=0, lt=1)] = optional(0.0)
+    """That of their text head. As `heads.dropout`: stated again because this stage reads nothing else of `heads`."""
 
 
 class OuterLearningRates(Section):
@@ -145,6 +155,10 @@ class DistillSettings(Section):
     """Space in which the inner learning rates are optimised."""
     min_rate: Annotated[float, Field(ge=0)]
     """The inner learning rates never fall below this."""
+    dropout_masks: Literal["same", "different"] = optional("same")
+    """Whether the second pass over the inner steps, which differentiates them, has the first one's dropout or draws its
+    own. Released: different, so that its gradient is of other functions than those whose gradients were summed. Nothing
+    changes for MTT-VL, which has one pass, or without dropout."""
     optimiser: OuterOptimiser
     encoder_graph: Literal["keep", "recompute"]
     """Keep the encoder's graph between encoding and pull-back, or compute it again to save memory."""
@@ -305,8 +319,7 @@ class Params(Section):
     encode: Encode
     heads: Heads
     experts: Experts
-    encoder_experts: Experts
-    """Experts that train the whole image encoder and a text head."""
+    encoder_experts: EncoderExperts
     grid: Grid
     quickstart: Quickstart
     select: Select
@@ -320,6 +333,13 @@ class Params(Section):
             missing = set(self.grid.coresets) - set(getattr(self.select, name))
             if missing:
                 raise ValueError(f"select.{name} lacks {sorted(missing)}, which grid.coresets asks for; add a rate")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_drop_alike(self) -> Self:
+        if self.encoder_experts.head_dropout != self.heads.dropout:
+            raise ValueError(f"encoder_experts.head_dropout is {self.encoder_experts.head_dropout:g}, but "
+                             f"heads.dropout is {self.heads.dropout:g}; give both the same, or leave both out")
         return self
 
     @model_validator(mode="after")

@@ -134,11 +134,11 @@ def test_the_stage_chooses_candidates_forgotten_least() -> None:
     split = SplitFeatures(pairs.views[0], pairs.texts[:11], torch.arange(11))
     features = Features(pairs.views, pairs.texts, pairs.image_index, split, split)
     warm_up = WarmUp(epochs=2, batch_size=8, lr=0.3, temperature=0.07)
-    params = SimpleNamespace(seed=0, heads=SimpleNamespace(width=5),
+    params = SimpleNamespace(seed=0, heads=SimpleNamespace(width=5, dropout=0.0),
                              select=SimpleNamespace(warm_up=warm_up, forgetting_epochs=6))
     candidates = candidate_pairs(pairs.image_index, 0)
     chosen = select.CORESETS["forgetting"](candidates, 7, features, params)
-    counts = select._times_forgotten(features, warm_up, 6, 5, 0)
+    counts = select._times_forgotten(features, warm_up, 6, HeadPair.of_widths(*features.widths, 5), 0)
     assert len(set(chosen)) == 7 and set(chosen) <= set(candidates.tolist())
     assert sorted(counts[chosen].tolist()) == counts[chosen].tolist() == sorted(counts[candidates].tolist())[:7]
     assert chosen[:3] == select.CORESETS["forgetting"](candidates, 3, features, params)

@@ -1,6 +1,7 @@
 """Student training against slow twins written from the published recipe."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -8,11 +9,11 @@ from torch import Tensor, nn
 
 from repblend.data.features import SplitFeatures
 from repblend.encoders.heads import HeadSpec
-from repblend.evaluation.protocol import HeadPair, Scores, initial_heads, score, student_batches
+from repblend.evaluation.protocol import HeadPair, Scores, initial_heads, score, student_batches, student_masks
 from repblend.evaluation.student import Recipe, draw_student_batches, train_students, train_students_on_real_pairs
-from repblend.experts.training import TrainingPairs, draw_epoch, train_expert
+from repblend.experts.training import ExpertBatch, TrainingPairs, draw_epoch, train_expert
 from repblend.matching.losses import LOSSES
-from repblend.matching.step import PerModality
+from repblend.matching.step import Masks, PerModality
 
 HEADS = HeadPair(HeadSpec(6, 5), HeadSpec(4, 5))
 PAIRS, EPOCHS = 9, 4
@@ -80,6 +81,32 @@ def test_students_equal_slow_ones_trained_one_at_a_time(loss: str, batch_size: i
         for fast_heads, slow_heads in zip(seen, slow, strict=True):
             for a, b in zip(fast_heads, slow_heads, strict=True):
                 torch.testing.assert_close(a[seed], b, rtol=1e-9, atol=1e-9)
+
+
+def test_students_drop_alone_what_they_drop_together() -> None:
+    """Stacked students with dropout equal experts of the same loss that drop the same units, trained one at a time."""
+    heads = HeadPair(HeadSpec(6, 5, dropout=0.4), HeadSpec(4, 5, dropout=0.4))
+    (images, texts, _), initial = some_set(), double_heads(2)
+    targets, batches = torch.eye(PAIRS).double(), student_batches(0, 2, PAIRS, EPOCHS, 4)
+    recipe = Recipe(0.02, 0.02, 0.9, 5e-3, "infonce", 0.07, None)
+
+    def draw_masks(epoch: int) -> Callable[[int], Masks]:
+        return student_masks(0, 2, heads, epoch)
+
+    together = train_students(images, texts, targets, initial, batches, heads.student, recipe, lambda *_: None,
+                              draw_masks)
+    pairs = TrainingPairs(images[None], texts, torch.arange(PAIRS))
+    for seed in range(2):
+        draws_of_seed = []
+        for epoch, rows in enumerate(batches[seed]):
+            masks = draw_masks(epoch)
+            for row in rows:
+                kept = masks(len(row))
+                draws_of_seed.append(ExpertBatch(row, torch.zeros_like(row), Masks(kept.img[seed], kept.txt[seed])))
+        *_, (_, alone) = train_expert(pairs, PerModality(*(value[seed] for value in initial)), iter(draws_of_seed),
+                                      heads.student, 0.02, 0.9, 5e-3, 0.07)
+        for a, b in zip(together, alone, strict=True):
+            torch.testing.assert_close(a[seed], b, rtol=1e-9, atol=1e-9)
 
 
 def test_one_seed_does_not_feel_the_others() -> None:

@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from repblend.encoders.heads import HeadSpec, apply_head, init_head
-from repblend.experts.training import TrainingPairs, draw_epoch, train_expert
+from repblend.evaluation.towers import HeadPair
+from repblend.experts.training import TrainingPairs, draw_epoch, train_expert, with_dropout
 from repblend.experts.trajectories import TrajectoryStore, write_trajectory
 from repblend.matching.step import PerModality, Student
 
@@ -50,7 +51,7 @@ def test_a_pair_shows_the_drawn_view_of_its_own_image() -> None:
     pairs = some_pairs()
     draw = draw_epoch(10, 3, 4, generator())[0]
     images, texts = pairs.batch(draw)
-    for row, (pair, view) in enumerate(zip(*draw, strict=True)):
+    for row, (pair, view) in enumerate(zip(draw.pairs, draw.views, strict=True)):
         assert torch.equal(images[row], pairs.views[view][pairs.image_index[pair]])
         assert torch.equal(texts[row], pairs.texts[pair])
 
@@ -68,6 +69,40 @@ def test_one_step_is_a_plain_gradient_step_on_the_mean_of_both_cross_entropies()
     assert result.loss == pytest.approx(loss.item(), rel=1e-5)
     for ours, truth in zip(after, expected, strict=True):
         torch.testing.assert_close(ours.double(), truth, rtol=1e-4, atol=1e-6)
+
+
+def test_a_step_with_dropout_drops_what_was_drawn() -> None:
+    """Against the published layers: linear, GELU, linear, dropout of those units, residual, LayerNorm."""
+    heads = HeadPair(HeadSpec(6, 5, dropout=0.3), HeadSpec(4, 5, dropout=0.3))
+    (draw,) = with_dropout(draw_epoch(10, 3, 8, generator()), heads.draw_masks, generator(3))
+    flats = PerModality(*(value.requires_grad_() for value in some_heads()))
+
+    def head(x: torch.Tensor, flat: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        w1, b1, w2, b2, scale, shift = flat.split([5 * x.shape[1], 5, 25, 5, 5, 5])
+        projected = F.linear(x, w1.view(5, -1), b1)
+        hidden = F.linear(F.gelu(projected), w2.view(5, 5), b2)
+        return F.layer_norm(torch.where(kept, hidden / 0.7, 0.0) + projected, (5,), scale, shift)
+
+    images, texts = some_pairs().batch(draw)
+    u, w = F.normalize(head(images, flats.img, draw.masks.img)), F.normalize(head(texts, flats.txt, draw.masks.txt))
+    logits, classes = u @ w.T / 0.07, torch.arange(8)
+    loss = (F.cross_entropy(logits, classes) + F.cross_entropy(logits.T, classes)) / 2
+    slopes = torch.autograd.grad(loss, flats)
+    expected = [flat.detach() - 0.1 * slope for flat, slope in zip(flats, slopes, strict=True)]
+    result, after = next(train_expert(some_pairs(), some_heads(), iter([draw]), heads.student, 0.1, 0.0, 0.0, 0.07))
+    assert result.loss == pytest.approx(loss.item(), rel=1e-5)
+    for ours, truth in zip(after, expected, strict=True):
+        torch.testing.assert_close(ours, truth, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_drops_its_share_anew_in_every_batch() -> None:
+    heads = HeadPair(HeadSpec(6, 500, dropout=0.3), HeadSpec(4, 500, dropout=0.3))
+    first, second = with_dropout(draw_epoch(40, 3, 20, generator()), heads.draw_masks, generator())
+    assert first.masks.img.float().mean().item() == pytest.approx(0.7, abs=0.02)
+    for one, other in ((first.masks.img, second.masks.img), (first.masks.img, first.masks.txt)):
+        assert not torch.equal(one, other)
+    plain = HeadPair(HeadSpec(6, 5), HeadSpec(4, 5)).draw_masks(8, generator())
+    assert plain == (None, None)
 
 
 def test_snapshots_are_copies_that_later_steps_leave_alone() -> None:

@@ -5,8 +5,8 @@
 A head is one flat vector of parameters and a function of it, because the method adds, subtracts and measures whole
 parameter vectors. Flat order, as published: W1, b1, W2, b2, LayerNorm weight, LayerNorm bias, each row-major.
 
-The released heads also drop out a tenth of z; both passes of its gradient draw different masks, so that the second
-differentiates another function than the first one summed. Dropout is left out here.
+While heads are trained, dropout may act on z (the released code drops a tenth). What it keeps is drawn outside and
+given to the head, so that an inner step can be differentiated with the very draws it was taken with.
 
 Shapes: B rows, D_in features in, D features out and hidden, P parameters.
 """
@@ -29,6 +29,8 @@ class HeadSpec:
     """Features that come in."""
     d: int
     """Hidden width and features that go out."""
+    dropout: float = 0.0
+    """Share of the hidden units that training drops; 0.1 in the released code."""
 
     @property
     def sizes(self) -> list[int]:
@@ -40,12 +42,13 @@ class HeadSpec:
         return sum(self.sizes)
 
 
-def apply_head(x: Tensor, flat: Tensor, spec: HeadSpec) -> Tensor:
+def apply_head(x: Tensor, flat: Tensor, spec: HeadSpec, kept: Tensor | None = None) -> Tensor:
     """Apply a projection head; not normalised to unit length.
 
     Args:
         x: (B, D_in), image features or text embeddings.
         flat: (P,) parameters, `spec.num_parameters` of them.
+        kept: (B, D) bool, the units of z that dropout keeps (`draw_kept`); without it all are, as outside of training.
 
     Returns:
         (B, D). Differentiable twice in both arguments; works under `torch.func.vmap`.
@@ -53,7 +56,16 @@ def apply_head(x: Tensor, flat: Tensor, spec: HeadSpec) -> Tensor:
     w1, b1, w2, b2, scale, shift = flat.split(spec.sizes)
     projected = F.linear(x, w1.view(spec.d, spec.d_in), b1)  # (B, D)
     hidden = F.linear(F.gelu(projected), w2.view(spec.d, spec.d), b2)  # (B, D); exact (erf) GELU
+    if kept is not None:
+        hidden = hidden * kept / (1 - spec.dropout)  # drawn outside: a second pass can be given the same draws
     return F.layer_norm(hidden + projected, (spec.d,), scale, shift, LAYER_NORM_EPSILON)
+
+
+def draw_kept(num_rows: int, spec: HeadSpec, generator: torch.Generator) -> Tensor | None:
+    """Draw which hidden units dropout keeps, (B, D) bool on the CPU; None for a head without dropout."""
+    if spec.dropout == 0:
+        return None
+    return torch.rand(num_rows, spec.d, generator=generator) >= spec.dropout
 
 
 def init_head(spec: HeadSpec, generator: torch.Generator) -> Tensor:

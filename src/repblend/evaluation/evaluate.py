@@ -1,14 +1,15 @@
 """Train students on a set and report them by both protocols."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from repblend.evaluation.protocol import Scores, Split, initial_heads, scored_epochs, student_batches
+from repblend.evaluation.protocol import Scores, Split, initial_heads, scored_epochs, student_batches, student_masks
 from repblend.evaluation.student import OnEpoch, Recipe, train_students, train_students_on_real_pairs
 from repblend.evaluation.towers import Towers
 from repblend.experts.training import ExpertBatch, TrainingPairs, draw_epoch
-from repblend.matching.step import PerModality
+from repblend.matching.step import Masks, PerModality
 from repblend.streams import stream
 
 
@@ -57,15 +58,18 @@ class Evaluator:
 
         batches = student_batches(self.seed, self.num_seeds, len(texts), self.epochs, self.batch_size)
         train_students(images, texts, targets, initial_heads(self.seed, self.num_seeds, self.towers), batches,
-                       self.towers.student, recipe, look)
+                       self.towers.student, recipe, look, self._masks)
 
     def evaluate_full_data(self, pairs: TrainingPairs, recipe: Recipe) -> Scores:
         """Train one student per seed on all real pairs with augmented views: the upper bound; raises as above."""
         scores = self.scores()
         draws = (self._epoch(pairs, epoch) for epoch in range(self.epochs + 1))
         train_students_on_real_pairs(pairs, initial_heads(self.seed, self.num_seeds, self.towers), draws,
-                                     self.towers.student, recipe, scores.record)
+                                     self.towers.student, recipe, scores.record, self._masks)
         return scores
+
+    def _masks(self, epoch: int) -> Callable[[int], Masks]:
+        return student_masks(self.seed, self.num_seeds, self.towers, epoch)
 
     def _epoch(self, pairs: TrainingPairs, epoch: int) -> list[list[ExpertBatch]]:
         return [draw_epoch(len(pairs.texts), len(pairs.views), self.batch_size,

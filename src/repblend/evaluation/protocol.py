@@ -9,7 +9,7 @@ order of their batches. The set itself, and the experts behind it, are the same 
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from repblend.evaluation.recall import MEAN_RECALL, RECALLS, retrieval_recalls
 from repblend.evaluation.student import draw_student_batches, embed
 from repblend.evaluation.towers import HeadPair, Towers
 from repblend.matching.losses import cosine_logits
-from repblend.matching.step import PerModality, Student
+from repblend.matching.step import Masks, PerModality, Student
 from repblend.store import JSON
 from repblend.streams import stream
 
@@ -61,6 +61,17 @@ def student_batches(seed: int, num_seeds: int, num_pairs: int, epochs: int, batc
     """Draw every student's batches, (S, E + 1, batches per epoch, B)."""
     streams = [stream(seed, "evaluate", "student", number, "batches") for number in range(num_seeds)]
     return torch.stack([draw_student_batches(num_pairs, epochs, batch_size, generator) for generator in streams])
+
+
+def student_masks(seed: int, num_seeds: int, towers: Towers, epoch: int) -> Callable[[int], Masks]:
+    """Return what draws, batch by batch, which units every student's heads keep in an epoch, (S, B, D)."""
+    streams = [stream(seed, "evaluate", "student", number, "dropout", epoch) for number in range(num_seeds)]
+
+    def draw(num_rows: int) -> Masks:
+        drawn = [towers.draw_masks(num_rows, generator) for generator in streams]
+        return Masks(*(None if side[0] is None else torch.stack(side) for side in zip(*drawn, strict=True)))
+
+    return draw
 
 
 def score(heads: PerModality, student: Student, split: Split) -> list[Recalls]:

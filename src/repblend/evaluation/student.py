@@ -17,7 +17,7 @@ from torch import Tensor
 
 from repblend.experts.training import ExpertBatch, TrainingPairs
 from repblend.matching.losses import LOSSES, cosine_logits
-from repblend.matching.step import PerModality, Student
+from repblend.matching.step import NO_DROPOUT, Masks, PerModality, Student
 
 LR_DECAY = 0.1
 
@@ -53,6 +53,15 @@ OnEpoch = Callable[[int, PerModality, Tensor], None]
 """(epoch, heads (S, P), mean loss of the epoch's batches (S,)), after each epoch. The heads are live: copy to keep."""
 
 
+DrawMasks = Callable[[int], Callable[[int], Masks]]
+"""epoch -> (rows of a batch -> what every seed's heads keep in it, (S, B, D)), called for the batches in turn."""
+
+
+def no_dropout(epoch: int) -> Callable[[int], Masks]:
+    """Drop nothing."""
+    return lambda num_rows: NO_DROPOUT
+
+
 def published_decay_start(epochs: int) -> int:
     """Return the first epoch with a tenth of the learning rate, for students that train epochs 0..E."""
     return epochs // 2 + 1
@@ -74,7 +83,8 @@ def draw_student_batches(num_pairs: int, epochs: int, batch_size: int, generator
 
 
 def train_students(image_features: Tensor, text_features: Tensor, targets: Tensor, initial: PerModality,
-                   batch_indices: Tensor, student: Student, recipe: Recipe, on_epoch: OnEpoch) -> PerModality:
+                   batch_indices: Tensor, student: Student, recipe: Recipe, on_epoch: OnEpoch,
+                   draw_masks: DrawMasks = no_dropout) -> PerModality:
     """Train one student per seed on a synthetic set.
 
     Args:
@@ -84,6 +94,7 @@ def train_students(image_features: Tensor, text_features: Tensor, targets: Tenso
         initial: (S, P) heads of each modality; not changed.
         batch_indices: (S, E + 1, batches per epoch, B) int64, distinct within a batch.
         student: how a flat vector acts on features.
+        draw_masks: the draws of dropout.
 
     Returns:
         The trained heads, (S, P) each.
@@ -96,11 +107,12 @@ def train_students(image_features: Tensor, text_features: Tensor, targets: Tenso
         return StudentBatch(image_features[rows], text_features[rows], targets[rows[:, :, None], rows[:, None, :]])
 
     epochs = ((batch(rows) for rows in epoch.unbind(1)) for epoch in batch_indices.unbind(1))
-    return train_on(epochs, initial, student, recipe, on_epoch)
+    return train_on(epochs, initial, student, recipe, on_epoch, draw_masks)
 
 
 def train_students_on_real_pairs(pairs: TrainingPairs, initial: PerModality, draws: Iterable[list[list[ExpertBatch]]],
-                                 student: Student, recipe: Recipe, on_epoch: OnEpoch) -> PerModality:
+                                 student: Student, recipe: Recipe, on_epoch: OnEpoch,
+                                 draw_masks: DrawMasks = no_dropout) -> PerModality:
     """Train one student per seed on the full training set: every caption belongs to its own row's image only.
 
     Args:
@@ -115,11 +127,11 @@ def train_students_on_real_pairs(pairs: TrainingPairs, initial: PerModality, dra
             size = len(texts[0])
             yield StudentBatch(torch.stack(images), torch.stack(texts), torch.eye(size).expand(len(texts), size, size))
 
-    return train_on(map(batches, draws), initial, student, recipe, on_epoch)
+    return train_on(map(batches, draws), initial, student, recipe, on_epoch, draw_masks)
 
 
 def train_on(epochs: Iterable[Iterable[StudentBatch]], initial: PerModality, student: Student, recipe: Recipe,
-             on_epoch: OnEpoch) -> PerModality:
+             on_epoch: OnEpoch, draw_masks: DrawMasks = no_dropout) -> PerModality:
     """Train one student per seed on the given batches; arguments, result and errors as in `train_students`."""
     heads = PerModality(*(value.clone().requires_grad_() for value in initial))
     groups = [{"params": [heads.img], "lr": recipe.lr_img}, {"params": [heads.txt], "lr": recipe.lr_txt}]
@@ -127,14 +139,16 @@ def train_on(epochs: Iterable[Iterable[StudentBatch]], initial: PerModality, stu
     for epoch, batches in enumerate(epochs):
         if epoch == recipe.decay_from:
             _decay(optimiser)
-        losses_KS = [_step(batch, heads, student, recipe, optimiser, epoch) for batch in batches]
+        masks = draw_masks(epoch)
+        losses_KS = [_step(batch, heads, student, recipe, optimiser, epoch, masks(batch.texts.shape[1]))
+                     for batch in batches]
         on_epoch(epoch, PerModality(*(value.detach() for value in heads)), torch.stack(losses_KS).mean(0))
     return PerModality(*(value.detach() for value in heads))
 
 
 def _step(batch: StudentBatch, heads: PerModality, student: Student, recipe: Recipe,
-          optimiser: torch.optim.Optimizer, epoch: int) -> Tensor:
-    losses = batch_losses(batch, heads, student, recipe)
+          optimiser: torch.optim.Optimizer, epoch: int, masks: Masks) -> Tensor:
+    losses = batch_losses(batch, heads, student, recipe, masks)
     if not torch.isfinite(losses).all():
         seed = int((~torch.isfinite(losses)).nonzero()[0])
         raise ValueError(f"student {seed}, epoch {epoch}: the loss is {losses[seed].item()}; expected a finite number. "
@@ -145,27 +159,31 @@ def _step(batch: StudentBatch, heads: PerModality, student: Student, recipe: Rec
     return losses.detach()
 
 
-def batch_losses(batch: StudentBatch, heads: PerModality, student: Student, recipe: Recipe) -> Tensor:
+def batch_losses(batch: StudentBatch, heads: PerModality, student: Student, recipe: Recipe,
+                 masks: Masks = NO_DROPOUT) -> Tensor:
     """Return each seed's loss on its batch, (S,)."""
-    images, texts = embed(batch.images, batch.texts, heads, student)
+    images, texts = embed(batch.images, batch.texts, heads, student, masks)
     logits = cosine_logits(images, texts, recipe.temperature)  # (S, B, B)
     loss = LOSSES[recipe.loss]
     return torch.stack([loss(*pair) for pair in zip(logits, batch.targets, strict=True)])
 
 
-def embed(images: Tensor, texts: Tensor, heads: PerModality, student: Student) -> PerModality:
+def embed(images: Tensor, texts: Tensor, heads: PerModality, student: Student,
+          masks: Masks = NO_DROPOUT) -> PerModality:
     """Apply each seed's towers to its rows.
 
     Args:
         images: (S, B, D_img), or (S, B, 3, H, W) where the image encoder is trained.
         texts: (S, C, D_txt).
         heads: (S, P) each.
+        masks: what each seed's heads keep, (S, B, D) and (S, C, D).
 
     Returns:
         (S, B, D) and (S, C, D), not normalised.
     """
-    towers = zip((student.embed_images, student.text), (images, texts), heads, strict=True)
-    return PerModality(*(student.stack(tower)(rows, flat) for tower, rows, flat in towers))
+    towers = zip((student.embed_images, student.text), (images, texts), heads, masks, strict=True)
+    return PerModality(*(student.stack(tower)(rows, flat, *([] if kept is None else [kept]))
+                         for tower, rows, flat, kept in towers))
 
 
 def _decay(optimiser: torch.optim.Optimizer) -> None:

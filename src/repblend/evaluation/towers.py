@@ -13,9 +13,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from repblend.encoders.heads import HeadSpec, apply_head, init_head
+from repblend.encoders.heads import HeadSpec, apply_head, draw_kept, init_head
 from repblend.encoders.image import ImageEncoder
-from repblend.matching.step import PerModality, Student, Tower, as_it_is
+from repblend.matching.step import Masks, PerModality, Student, Tower, as_it_is
 
 ROWS_AT_ONCE = 128
 """Images that pass through a trained encoder at once; only scoring has more."""
@@ -33,6 +33,10 @@ class Towers(Protocol):
         """Draw initial parameters, (P,) each."""
         ...
 
+    def draw_masks(self, num_rows: int, generator: torch.Generator) -> Masks:
+        """Draw what dropout keeps in a training step of B rows; nothing is drawn for heads without dropout."""
+        ...
+
 
 @dataclass(frozen=True)
 class HeadPair:
@@ -42,16 +46,19 @@ class HeadPair:
     txt: HeadSpec
 
     @classmethod
-    def of_widths(cls, image_width: int, text_width: int, width: int) -> "HeadPair":
+    def of_widths(cls, image_width: int, text_width: int, width: int, dropout: float = 0.0) -> "HeadPair":
         """Return heads from the widths of frozen features to that of the common space."""
-        return cls(HeadSpec(image_width, width), HeadSpec(text_width, width))
+        return cls(HeadSpec(image_width, width, dropout), HeadSpec(text_width, width, dropout))
 
     @property
     def student(self) -> Student:
-        return Student(lambda x, flat: apply_head(x, flat, self.img), lambda x, flat: apply_head(x, flat, self.txt))
+        return Student(head_tower(self.img), head_tower(self.txt))
 
     def initial(self, image_generator: torch.Generator, text_generator: torch.Generator) -> PerModality:
         return PerModality(init_head(self.img, image_generator), init_head(self.txt, text_generator))
+
+    def draw_masks(self, num_rows: int, generator: torch.Generator) -> Masks:
+        return Masks(draw_kept(num_rows, self.img, generator), draw_kept(num_rows, self.txt, generator))
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class EncoderAndHead:
 
     @property
     def student(self) -> Student:
-        return Student(as_it_is, lambda x, flat: apply_head(x, flat, self.txt), self._represent, one_by_one)
+        return Student(as_it_is, head_tower(self.txt), self._represent, one_by_one)
 
     def _represent(self, images: Tensor, flat: Tensor) -> Tensor:
         return torch.cat([self.encoder.encode_with(part, flat) for part in images.split(ROWS_AT_ONCE)])
@@ -72,7 +79,15 @@ class EncoderAndHead:
         """Return the pre-trained encoder, the same for every draw, and a drawn head."""
         return PerModality(self.encoder.parameters(), init_head(self.txt, text_generator))
 
+    def draw_masks(self, num_rows: int, generator: torch.Generator) -> Masks:
+        return Masks(None, draw_kept(num_rows, self.txt, generator))
+
+
+def head_tower(spec: HeadSpec) -> Tower:
+    """Return the tower of a projection head; its third argument, if any, is what dropout keeps."""
+    return lambda x, flat, kept=None: apply_head(x, flat, spec, kept)
+
 
 def one_by_one(tower: Tower) -> Tower:
     """As `torch.func.vmap`, but one after the other: convolutions with several weights at once would be slower."""
-    return lambda inputs, flats: torch.stack([tower(rows, flat) for rows, flat in zip(inputs, flats, strict=True)])
+    return lambda *stacked: torch.stack([tower(*each) for each in zip(*stacked, strict=True)])

@@ -5,15 +5,16 @@ Loss: mean of both cross-entropies of the cosine logits with the pairs as classe
 Shapes: V views, I images, M pairs (captions), B pairs of a batch, P parameters.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from repblend.matching.dropout import DrawMasks
 from repblend.matching.losses import cosine_logits, infonce
-from repblend.matching.step import PerModality, Student
+from repblend.matching.step import NO_DROPOUT, Masks, PerModality, Student
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class TrainingPairs:
 
     def batch(self, draw: "ExpertBatch") -> tuple[Tensor, Tensor]:
         """Return image features (B, D_img) and text features (B, D_txt) of the drawn pairs."""
-        return self.views[draw.views, self.image_index[draw.pairs]], self.texts[draw.pairs]
+        texts = self.texts[draw.pairs] if draw.texts is None else draw.texts
+        return self.views[draw.views, self.image_index[draw.pairs]], texts
 
 
 class ExpertBatch(NamedTuple):
@@ -39,6 +41,10 @@ class ExpertBatch(NamedTuple):
     """(B,) caption rows."""
     views: Tensor
     """(B,) which view of its image each pair shows."""
+    masks: Masks = NO_DROPOUT
+    """What dropout keeps of both heads."""
+    texts: Tensor | None = None
+    """(B, D_txt) text features drawn for this batch alone; without them, the cached ones."""
 
 
 class StepResult(NamedTuple):
@@ -55,6 +61,12 @@ def draw_epoch(num_pairs: int, num_views: int, batch_size: int, generator: torch
     order = torch.randperm(num_pairs, generator=generator)[: num_pairs // size * size]
     views = torch.randint(num_views, order.shape, generator=generator)
     return [ExpertBatch(*parts) for parts in zip(order.split(size), views.split(size), strict=True)]
+
+
+def with_dropout(draws: Iterable[ExpertBatch], draw_masks: DrawMasks,
+                 generator: torch.Generator) -> Iterator[ExpertBatch]:
+    """Yield the batches with their draws of dropout, made when they are asked for: an epoch's would fill the memory."""
+    return (draw._replace(masks=draw_masks(len(draw.pairs), generator)) for draw in draws)
 
 
 def train_expert(pairs: TrainingPairs, initial: PerModality, batches: Iterator[ExpertBatch], student: Student,
@@ -75,7 +87,8 @@ def train_expert(pairs: TrainingPairs, initial: PerModality, batches: Iterator[E
     optimiser = torch.optim.SGD(heads, lr=lr, momentum=momentum, weight_decay=weight_decay)
     for draw in batches:
         images, texts = pairs.batch(draw)
-        logits = cosine_logits(student.embed_images(images, heads.img), student.text(texts, heads.txt), temperature)
+        dropping = student.dropping(draw.masks)
+        logits = cosine_logits(dropping.embed_images(images, heads.img), dropping.text(texts, heads.txt), temperature)
         loss = infonce(logits, torch.eye(len(logits), dtype=logits.dtype))
         optimiser.zero_grad()
         loss.backward()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from repblend.matching.batches import draw_batches
+from repblend.matching.dropout import StepMasks, no_masks
 from repblend.matching.encode_once import EncodeOnce
 from repblend.matching.gradient import MatchingGradient, Normaliser, Segment
 from repblend.matching.outer import Learned, optimiser_tensors, restore_optimiser
@@ -47,6 +48,8 @@ class Draws:
     """Snapshots from a segment's start to its target (`expert_epochs`)."""
     max_start: int
     """Segments start at snapshots 0 .. max_start - 1 (`max_start_epoch`)."""
+    masks: StepMasks = no_masks
+    """Draws what the heads' dropout keeps in both passes of a step."""
 
     def segments(self, iteration: int, trajectories: Trajectories) -> list[Segment]:
         """Take the experts in turn, in a new order each round; start each segment at a random snapshot."""
@@ -61,17 +64,16 @@ class Draws:
         return Segment(trajectories.snapshot(expert, start), trajectories.snapshot(expert, start + self.expert_span))
 
     def students(self, iteration: int, num_pairs: int) -> list[list[InnerStep]]:
-        """Draw, for each segment, its student's batches and perturbations."""
+        """Draw, for each segment, its student's batches, perturbations and dropout."""
         first = iteration * self.num_segments
         return [self._steps(number, num_pairs) for number in range(first, first + self.num_segments)]
 
     def _steps(self, number: int, num_pairs: int) -> list[InnerStep]:
         batches = draw_batches(num_pairs, self.inner_steps, self.batch_size,
                                stream(self.seed, "distill", "batches", number))
-        if self.perturb is None:
-            return [InnerStep(indices, None) for indices in batches]
-        generator = stream(self.seed, "distill", "blends", number)
-        return [InnerStep(indices, self.perturb(len(indices), generator)) for indices in batches]
+        blends, masks = (stream(self.seed, "distill", purpose, number) for purpose in ("blends", "dropout"))
+        return [InnerStep(indices, self.perturb(len(indices), blends) if self.perturb else None,
+                          *self.masks(len(indices), masks)) for indices in batches]
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ class Distillation:
         learned, matcher, draws = self.learned, self._matcher, self._draws
         # 1. The stretches of expert trajectories to match.
         segments = draws.segments(iteration, self._trajectories)
-        # 2. Batches and perturbations of each student's steps.
+        # 2. Batches, perturbations and dropout of each student's steps.
         students = draws.students(iteration, len(learned.images))
         # 3. Features of the distinct images drawn, once for all students and all their steps.
         drawn = torch.cat([step.indices for steps in students for step in steps]).unique()

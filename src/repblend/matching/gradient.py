@@ -100,7 +100,7 @@ def constant_memory_gradient(data: SyntheticData, rates: PerModality, segment: S
         data: the synthetic data; gradients are returned, never accumulated into it.
         rates: inner learning rates eta, scalars.
         segment: where the student starts and where it should arrive.
-        steps: S draws; both passes use the same ones.
+        steps: S draws. Both passes use the same ones, but for dropout, whose draws each pass has its own of.
 
     Two passes over the steps. The first runs the student and sums its gradients G. The second adds up, step by step,
     the data gradient of 2 <c_m, g_m,i> / D_m with c = eta (theta* - theta_0) + eta^2 G, which is that of L_m.
@@ -110,7 +110,7 @@ def constant_memory_gradient(data: SyntheticData, rates: PerModality, segment: S
 
     def mixed_gradients(directions: PerModality) -> Iterator[dict[str, Tensor]]:
         for step, theta in zip(steps, trace.thetas, strict=False):
-            yield along.data_gradient(directions, data, theta, step, student, objective)
+            yield along.data_gradient(directions, data, theta, step.in_second_pass(), student, objective)
 
     return _truncated(data, rates, segment, trace, mixed_gradients, normaliser)
 
@@ -120,7 +120,8 @@ def kept_graphs_gradient(data: SyntheticData, rates: PerModality, segment: Segme
     """Return what `constant_memory_gradient` does, up to rounding, from one pass over the steps.
 
     The graph of every step is kept from the student's run to the data gradient: less time for S graphs of memory,
-    which are small where only projection heads are matched. Arguments as there.
+    which are small where only projection heads are matched. Arguments as there; there is no second pass, so dropout
+    has the first one's draws.
     """
     graphs: list[StepGraph] = []
 
@@ -196,7 +197,8 @@ def _run_student(data: SyntheticData, rates: PerModality, start: PerModality, st
 
     def slopes(theta: PerModality, step: InnerStep) -> tuple[Tensor, PerModality]:
         parameters = as_leaves(theta)
-        loss = inner_loss(student, parameters, data.rows(step.indices), step.perturbation, objective)
+        loss = inner_loss(student.dropping(step.masks), parameters, data.rows(step.indices), step.perturbation,
+                          objective)
         return loss.detach(), PerModality(*torch.autograd.grad(loss, parameters))
 
     return _descend(rates, start, steps, slopes)

@@ -71,7 +71,8 @@ def step_graph(data: SyntheticData, theta: PerModality, step: InnerStep, student
                objective: Objective) -> StepGraph:
     """Run one inner step and keep its graph."""
     leaves, parameters = data.as_leaves(), as_leaves(theta)
-    loss = inner_loss(student, parameters, leaves.rows(step.indices), step.perturbation, objective)
+    loss = inner_loss(student.dropping(step.masks), parameters, leaves.rows(step.indices), step.perturbation,
+                      objective)
     return StepGraph(leaves, parameters, loss, PerModality(*torch.autograd.grad(loss, parameters, create_graph=True)))
 
 
@@ -88,7 +89,8 @@ def _data_gradient_forward(direction: PerModality, data: SyntheticData, theta: P
                            student: Student, objective: Objective) -> dict[str, Tensor]:
     with forward_ad.dual_level():
         leaves, parameters = data.as_leaves(), per_modality(forward_ad.make_dual, theta, direction)
-        loss = inner_loss(student, parameters, leaves.rows(step.indices), step.perturbation, objective)
+        loss = inner_loss(student.dropping(step.masks), parameters, leaves.rows(step.indices), step.perturbation,
+                          objective)
         tensors = leaves.tensors()
         slopes = torch.autograd.grad(loss, list(tensors.values()))
         return {name: _tangent(slope) for name, slope in zip(tensors, slopes, strict=True)}
@@ -99,7 +101,8 @@ def _curvature_forward(direction: PerModality, data: SyntheticData, theta: PerMo
     with forward_ad.dual_level():
         leaves = data.as_leaves()
         parameters = per_modality(forward_ad.make_dual, as_leaves(theta), direction)
-        loss = inner_loss(student, parameters, leaves.rows(step.indices), step.perturbation, objective)
+        loss = inner_loss(student.dropping(step.masks), parameters, leaves.rows(step.indices), step.perturbation,
+                          objective)
         tensors = leaves.tensors()
         img, txt, *slopes = torch.autograd.grad(loss, [*parameters, *tensors.values()])
         slopes_of_theta = PerModality(*(forward_ad.unpack_dual(slope).primal for slope in (img, txt)))

@@ -14,8 +14,9 @@ from repblend.matching.losses import Loss, cosine_logits
 from repblend.matching.perturbation import Perturbation
 from repblend.matching.similarity import Similarity
 
-Tower = Callable[[Tensor, Tensor], Tensor]
-"""(inputs (B, ...), flat parameters (P,)) -> embeddings (B, D), twice differentiable in both."""
+Tower = Callable[..., Tensor]
+"""(inputs (B, ...), flat parameters (P,)) -> embeddings (B, D), twice differentiable in both. A head with dropout takes
+the units to keep (B, D) as a third argument; without it, nothing is dropped."""
 
 
 class PerModality(NamedTuple):
@@ -28,6 +29,16 @@ class PerModality(NamedTuple):
 def as_it_is(inputs: Tensor, flat: Tensor) -> Tensor:
     """A tower that does nothing."""
     return inputs
+
+
+class Masks(NamedTuple):
+    """The head units that dropout keeps in one training step, (B, D) bool; None for a side without dropout."""
+
+    img: Tensor | None = None
+    txt: Tensor | None = None
+
+
+NO_DROPOUT = Masks()
 
 
 class Student(NamedTuple):
@@ -44,9 +55,17 @@ class Student(NamedTuple):
     second_order: str = "forward-over-reverse"
     """How its loss is differentiated twice: a name in `repblend.matching.second_order.SECOND_ORDER`."""
 
-    def embed_images(self, inputs: Tensor, flat: Tensor) -> Tensor:
+    def embed_images(self, inputs: Tensor, flat: Tensor, *kept: Tensor) -> Tensor:
         """Represent and embed images, (B, ...) -> (B, D)."""
-        return self.image(self.represent(inputs, flat), flat)
+        return self.image(self.represent(inputs, flat), flat, *kept)
+
+    def dropping(self, masks: Masks) -> "Student":
+        """Return this model as it is in a training step with these draws of dropout."""
+        return self._replace(image=_with_mask(self.image, masks.img), text=_with_mask(self.text, masks.txt))
+
+
+def _with_mask(tower: Tower, kept: Tensor | None) -> Tower:
+    return tower if kept is None else lambda inputs, flat: tower(inputs, flat, kept)
 
 
 @dataclass(frozen=True)
@@ -80,6 +99,14 @@ class InnerStep(NamedTuple):
     """(B,) pairs of the batch, distinct."""
     perturbation: Perturbation | None
     """RB or its stand-in; None leaves representations as they are."""
+    masks: Masks = NO_DROPOUT
+    """What the heads keep while the student takes the step."""
+    gradient_masks: Masks = NO_DROPOUT
+    """What they keep in TESLA's second pass: the same draws, or, as released, others."""
+
+    def in_second_pass(self) -> "InnerStep":
+        """Return the step as TESLA's second pass sees it."""
+        return self._replace(masks=self.gradient_masks)
 
 
 class Objective(NamedTuple):

@@ -17,7 +17,7 @@ def run(context: StageContext) -> None:
     params, paths = context.params, context.paths
     features = read_features(paths.features)
     record = {"provenance": provenance(context, SECTIONS, feature_files(paths.features))}
-    heads = HeadPair.of_widths(*features.widths, params.heads.width)
+    heads = HeadPair.of_widths(*features.widths, params.heads.width, params.heads.dropout)
     splits = {"val": features.val, "test": features.test}
     evaluator = make_evaluator(params.evaluate, params.evaluate.full_data, splits, heads, params.evaluate.num_seeds,
                                params.seed)

@@ -15,8 +15,8 @@ def student_model(cell: Cell, encoder: ImageEncoder, params: Params, paths: Path
     """Return the students of a cell, on the encoder that the features come from; raises as `trains_encoder`."""
     if trains_encoder(cell, params):
         return encoder_students(encoder, params, paths, features)
-    return head_students(encoder, HeadPair.of_widths(*features.widths, params.heads.width), features.val, features.test,
-                         params.compute.encoder_chunk)
+    heads = HeadPair.of_widths(*features.widths, params.heads.width, params.heads.dropout)
+    return head_students(encoder, heads, features.val, features.test, params.compute.encoder_chunk)
 
 
 def recipe_of(cell: Cell, synthetic: SyntheticSet, params: Params) -> Recipe:

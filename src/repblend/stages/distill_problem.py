@@ -22,6 +22,7 @@ from repblend.evaluation.protocol import HeadPair
 from repblend.evaluation.student import Recipe, published_decay_start
 from repblend.experts.trajectories import TrajectoryStore, trajectory_files
 from repblend.matching.distillation import Distillation, Draws, Matcher
+from repblend.matching.dropout import DROPOUT_MASKS
 from repblend.matching.encode_once import ENCODER_GRAPHS, EncodeOnce, Pixels
 from repblend.matching.gradient import GRADIENTS, NORMALISERS
 from repblend.matching.journal import CRITERION
@@ -102,13 +103,19 @@ class Problem:
         learned = self._initial()
         settings = self.settings
         draws = Draws(self.seed, settings.segments, settings.inner_steps, settings.batch_size, self._perturb(),
-                      settings.expert_span, settings.max_start)
+                      settings.expert_span, settings.max_start,
+                      DROPOUT_MASKS[settings.dropout_masks](self.model.towers.draw_masks))
         temperature = LOGIT_TEMPERATURES[settings.logit_scale](settings.temperature)
         objective = Objective(LOSSES[settings.loss], temperature)
         matcher = Matcher(self._represent(), self._student(objective), objective, NORMALISERS[settings.normaliser],
-                          GRADIENTS[self.method.gradient])
+                          GRADIENTS[self._gradient()])
         return Distillation(learned, self._optimiser(learned), self._schedule, settings.min_rate, matcher, draws,
                             self.trajectories)
+
+    def _gradient(self) -> str:
+        """The method's, unless that has one pass over the steps where two are asked for."""
+        one_pass_will_do = self.settings.dropout_masks == "same" or self.method.gradient != "kept-graphs"
+        return self.method.gradient if one_pass_will_do else "constant-memory"
 
     def _perturb(self) -> Draw | None:
         match self.method.perturbation:
@@ -205,7 +212,7 @@ def pose(context: StageContext) -> Problem:
                            params.seed)
     initial_images = read_pixels(paths, [train[features.train_image_index[pair]] for pair in initial],
                                  params.data.image_size, encoder)
-    heads = HeadPair.of_widths(*features.widths, params.heads.width)
+    heads = HeadPair.of_widths(*features.widths, params.heads.width, params.heads.dropout)
     reference = ReferenceModel(encoder, params.compute.encoder_chunk, heads, TrajectoryStore(paths.experts).last(0))
     matches_encoder = method.matched == "image-encoder"
     experts = paths.encoder_experts if matches_encoder else paths.experts

@@ -7,7 +7,14 @@ from pathlib import Path
 
 from repblend.evaluation.protocol import Split, score
 from repblend.evaluation.towers import Towers
-from repblend.experts.training import ExpertBatch, StepResult, TrainingPairs, draw_epoch, train_expert
+from repblend.experts.training import (
+    ExpertBatch,
+    StepResult,
+    TrainingPairs,
+    draw_epoch,
+    train_expert,
+    with_dropout,
+)
 from repblend.experts.trajectories import TrajectoryStore, write_trajectory
 from repblend.matching.step import PerModality
 from repblend.params import Experts
@@ -71,8 +78,9 @@ def _train_one(number: int, path: Path, problem: ExpertProblem, seed: int) -> No
 def _draws(number: int, problem: ExpertProblem, seed: int) -> Iterator[ExpertBatch]:
     pairs, settings = problem.pairs, problem.settings
     for epoch in range(settings.epochs):
-        generator = stream(seed, problem.purpose, number, "epoch", epoch)
-        yield from draw_epoch(len(pairs.texts), len(pairs.views), settings.batch_size, generator)
+        generator, masks = (stream(seed, problem.purpose, number, purpose, epoch) for purpose in ("epoch", "dropout"))
+        draws = draw_epoch(len(pairs.texts), len(pairs.views), settings.batch_size, generator)
+        yield from with_dropout(draws, problem.towers.draw_masks, masks)
 
 
 def _curves(results: list[StepResult], every: int) -> JSON:

@@ -17,5 +17,5 @@ def run(context: StageContext) -> None:
     params, paths = context.params, context.paths
     features = read_features(paths.features)
     problem = ExpertProblem("expert", params.experts, training_pairs(features), features.val,
-                            HeadPair.of_widths(*features.widths, params.heads.width))
+                            HeadPair.of_widths(*features.widths, params.heads.width, params.heads.dropout))
     train_experts(context, SECTIONS, problem, paths.experts, sorted(feature_files(paths.features)))

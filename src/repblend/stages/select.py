@@ -1,6 +1,5 @@
 """Stage `select`: choose a coreset of real pairs (PAPER.md section 10)."""
 
-import itertools
 from collections.abc import Callable, Iterator
 
 import torch
@@ -16,7 +15,7 @@ from repblend.data.features import Features, feature_files, read_features
 from repblend.data.karpathy import read_annotations
 from repblend.encoders.registry import load_image_encoder
 from repblend.evaluation.towers import HeadPair
-from repblend.experts.training import ExpertBatch, draw_epoch, train_expert
+from repblend.experts.training import ExpertBatch, draw_epoch, train_expert, with_dropout
 from repblend.matching.similarity import IdentitySimilarity
 from repblend.matching.step import PerModality
 from repblend.matching.synthetic_set import SyntheticSet
@@ -77,7 +76,7 @@ def _k_center(candidates: Tensor, budget: int, features: Features, params: Param
 
 def _forgetting(candidates: Tensor, budget: int, features: Features, params: Params) -> list[int]:
     counts = _times_forgotten(features, params.select.warm_up, params.select.forgetting_epochs,
-                              params.heads.width, params.seed)
+                              _heads(features, params), params.seed)
     order = torch.randperm(len(candidates), generator=stream(params.seed, "coreset", "forgetting", "order"))
     return candidates[forgetting(counts[candidates], order, budget)].tolist()
 
@@ -87,25 +86,28 @@ CORESETS: dict[str, Callable[[Tensor, int, Features, Params], list[int]]] = {
 """Every coreset method by its name in `params.yaml`."""
 
 
+def _heads(features: Features, params: Params) -> HeadPair:
+    return HeadPair.of_widths(*features.widths, params.heads.width, params.heads.dropout)
+
+
 def _joint(candidates: Tensor, features: Features, params: Params) -> Tensor:
     """Joint features (I, 2 D) of the candidates under heads that were warmed up on the real pairs."""
-    heads = HeadPair.of_widths(*features.widths, params.heads.width)
-    warm = _warm_up(features, params.select.warm_up, params.heads.width, params.seed)
+    heads = _heads(features, params)
+    warm = _warm_up(features, params.select.warm_up, heads, params.seed)
     images = features.train_images[0][features.train_image_index[candidates]]
     return joint_features(images, features.train_texts[candidates], warm, heads.student)
 
 
-def _warm_up(features: Features, settings: WarmUp, width: int, seed: int) -> PerModality:
+def _warm_up(features: Features, settings: WarmUp, heads: HeadPair, seed: int) -> PerModality:
     epochs = _warm_up_epochs(features, settings, settings.epochs, seed)
-    return list(_warm_up_heads(features, settings, epochs, width, seed))[-1]
+    return list(_warm_up_heads(features, settings, epochs, heads, seed))[-1]
 
 
-def _times_forgotten(features: Features, settings: WarmUp, num_epochs: int, width: int, seed: int) -> Tensor:
+def _times_forgotten(features: Features, settings: WarmUp, num_epochs: int, heads: HeadPair, seed: int) -> Tensor:
     """How often each caption row was forgotten, (M,); the training goes on where herding's warm-up ends."""
     epochs = _warm_up_epochs(features, settings, num_epochs, seed)
-    heads = _warm_up_heads(features, settings, epochs, width, seed)
-    student = HeadPair.of_widths(*features.widths, width).student
-    correct, seen = record_correctness(training_pairs(features), epochs, heads, student)
+    after_steps = _warm_up_heads(features, settings, epochs, heads, seed)
+    correct, seen = record_correctness(training_pairs(features), epochs, after_steps, heads.student)
     return forgetting_counts(correct, seen)
 
 
@@ -115,13 +117,14 @@ def _warm_up_epochs(features: Features, settings: WarmUp, num_epochs: int, seed:
                        stream(seed, "coreset", "warm-up", "epoch", epoch)) for epoch in range(num_epochs)]
 
 
-def _warm_up_heads(features: Features, settings: WarmUp, epochs: list[list[ExpertBatch]], width: int,
+def _warm_up_heads(features: Features, settings: WarmUp, epochs: list[list[ExpertBatch]], heads: HeadPair,
                    seed: int) -> Iterator[PerModality]:
     """Yield the initial heads, then those after every step."""
-    heads, pairs = HeadPair.of_widths(*features.widths, width), training_pairs(features)
+    pairs = training_pairs(features)
     initial = heads.initial(stream(seed, "coreset", "warm-up", "image head"),
                             stream(seed, "coreset", "warm-up", "text head"))
     yield initial
-    steps = train_expert(pairs, initial, itertools.chain.from_iterable(epochs), heads.student, settings.lr, 0.0, 0.0,
-                         settings.temperature)
+    draws = with_dropout((draw for epoch in epochs for draw in epoch), heads.draw_masks,
+                         stream(seed, "coreset", "warm-up", "dropout"))
+    steps = train_expert(pairs, initial, draws, heads.student, settings.lr, 0.0, 0.0, settings.temperature)
     yield from (after for _, after in steps)

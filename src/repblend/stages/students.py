@@ -20,9 +20,9 @@ from repblend.params import Evaluate, Params, StudentSchedule
 from repblend.stages.context import Paths
 
 
-def encoder_and_head(features: Features, encoder: ImageEncoder) -> EncoderAndHead:
+def encoder_and_head(features: Features, encoder: ImageEncoder, dropout: float) -> EncoderAndHead:
     """Return the trained image encoder with the text head that fits it."""
-    return EncoderAndHead(encoder, HeadSpec(features.train_texts.shape[-1], encoder.feature_dim))
+    return EncoderAndHead(encoder, HeadSpec(features.train_texts.shape[-1], encoder.feature_dim, dropout))
 
 
 def training_pairs(features: Features) -> TrainingPairs:
@@ -53,7 +53,7 @@ def encoder_students(encoder: ImageEncoder, params: Params, paths: Paths, featur
     def with_pixels(split: SplitFeatures, images: tuple[AnnotatedImage, ...]) -> SplitFeatures:
         return replace(split, images=read_pixels(paths, images, params.data.image_size, encoder))
 
-    return StudentModel(encoder_and_head(features, encoder), lambda images: images,
+    return StudentModel(encoder_and_head(features, encoder, params.heads.dropout), lambda images: images,
                         with_pixels(features.val, annotations.val), with_pixels(features.test, annotations.test))
 
 

@@ -82,7 +82,8 @@ def _students_on(context: StageContext, subject: Subject, encoder: ImageEncoder)
     params, paths, features = context.params, context.paths, subject.features
     if trains_encoder(subject.cell, params):
         return encoder_students(encoder, params, paths, features)
-    heads = HeadPair.of_widths(encoder.feature_dim, features.train_texts.shape[-1], params.heads.width)
+    heads = HeadPair.of_widths(encoder.feature_dim, features.train_texts.shape[-1], params.heads.width,
+                               params.heads.dropout)
 
     def seen(split: SplitFeatures, images: tuple[AnnotatedImage, ...]) -> SplitFeatures:
         pixels = read_pixels(paths, images, params.data.image_size, encoder)

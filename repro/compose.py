@@ -45,11 +45,12 @@ def _composed(folder: Path, name: str, overrides: Sequence[str]) -> dict[str, An
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     try:
         with initialize_config_dir(str(folder.absolute()), version_base="1.3"):
-            return OmegaConf.to_container(hydra_compose(name, [*overrides]), resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
+            return OmegaConf.to_container(hydra_compose(name, [*overrides]), resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ValueError(f"profile {name.removeprefix(f'{PROFILES}/')}: {error}") from error
 
 

@@ -74,6 +74,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def folder_sha256(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file in a folder, by its relative path."""
+    return {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically."""
     with atomic_path(path) as aside:

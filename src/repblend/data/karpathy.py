@@ -5,14 +5,14 @@
 dataset's folder.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from repblend.data.captions import clean_caption
 from repblend.data_params import SplitName
-from repblend.store import read_json, write_json
+from repblend.store import JSON, read_json, write_json
 
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
@@ -49,14 +49,26 @@ def read_annotations(folder: Path, name: str, max_caption_words: int) -> Annotat
         max_caption_words: captions are cut to this many words.
 
     Raises:
+        ValueError: as `read_splits`.
+    """
+    return read_splits({split: annotation_file(folder, name, split) for split in SPLITS},
+                       dict.fromkeys(SPLITS, max_caption_words))
+
+
+def read_splits(files: Mapping[SplitName, Path], max_caption_words: Mapping[SplitName, int]) -> Annotations:
+    """Read and check all splits of a dataset, each from its file.
+
+    Args:
+        max_caption_words: captions of a split are cut to this many words.
+
+    Raises:
         ValueError: a file is missing or not JSON; a row is not of the layout; a caption is not text or is empty after
             the clean-up; a path leaves the folder; an image stands in two splits or in two rows of `val` or `test`.
             The message names the file, the row (counted from 0), what was expected and how to mend it.
     """
     first_file: dict[str, Path] = {}
-    splits = {split: _images(annotation_file(folder, name, split), split, max_caption_words, first_file)
-              for split in SPLITS}
-    return Annotations(**splits)
+    return Annotations(**{split: _images(files[split], split, max_caption_words[split], first_file)
+                          for split in SPLITS})
 
 
 def _images(path: Path, split: SplitName, max_caption_words: int,
@@ -65,16 +77,26 @@ def _images(path: Path, split: SplitName, max_caption_words: int,
     captions: dict[str, list[str]] = {}
     for number, row in enumerate(_rows(path)):
         where = f"{path}, row {number}"
-        image = _image(row, where)
+        image = image_of(row, where)
         if split != "train" and image in captions:
-            raise ValueError(f"{where}: image '{image}' has a row already; expected one row per image. Put all its "
-                             "captions into one list")
+            raise second_row(image, where)
         if (other := first_file.setdefault(image, path)) != path:
-            raise ValueError(f"{where}: image '{image}' stands in {other.name} too; expected every image in one split "
-                             "only. Remove it from one of the two files")
-        texts = _caption_list(row, where, split)
-        captions.setdefault(image, []).extend(_clean(text, max_caption_words, where) for text in texts)
+            raise in_two_splits(image, where, other.name)
+        texts = captions_of(row, where, split)
+        captions.setdefault(image, []).extend(clean(text, max_caption_words, where) for text in texts)
     return tuple(AnnotatedImage(image, tuple(texts)) for image, texts in captions.items())
+
+
+def second_row(image: str, where: str) -> ValueError:
+    """Return what is wrong with a second row of one image in `val` or `test`."""
+    return ValueError(f"{where}: image '{image}' has a row already; expected one row per image. Put all its captions "
+                      "into one list")
+
+
+def in_two_splits(image: str, where: str, other: str) -> ValueError:
+    """Return what is wrong with a row whose image another split has."""
+    return ValueError(f"{where}: image '{image}' stands in {other} too; expected every image in one split only. Remove "
+                      "it from one of the two files")
 
 
 def _rows(path: Path) -> list[Any]:
@@ -85,7 +107,12 @@ def _rows(path: Path) -> list[Any]:
     return rows
 
 
-def _image(row: Any, where: str) -> str:
+def image_of(row: Any, where: str) -> str:
+    """Return a row's image, its path relative to the dataset's folder.
+
+    Raises:
+        ValueError: the row is no object or has no such path; the message begins with `where`.
+    """
     if not isinstance(row, dict):
         raise ValueError(f"{where}: expected an object with 'image' and 'caption', found {type(row).__name__}. "
                          "Correct or remove it")
@@ -107,7 +134,12 @@ def _value(row: dict[str, Any], key: str, where: str) -> Any:
     return row[key]
 
 
-def _caption_list(row: dict[str, Any], where: str, split: SplitName) -> Sequence[Any]:
+def captions_of(row: dict[str, Any], where: str, split: SplitName) -> Sequence[Any]:
+    """Return a row's captions as they stand there: one in training, a list in the other splits.
+
+    Raises:
+        ValueError: the row has none, or `val` or `test` has no list; the message begins with `where`.
+    """
     caption = _value(row, "caption", where)
     if split == "train":
         return [caption]
@@ -117,7 +149,12 @@ def _caption_list(row: dict[str, Any], where: str, split: SplitName) -> Sequence
     return caption
 
 
-def _clean(caption: Any, max_words: int, where: str) -> str:
+def clean(caption: Any, max_words: int, where: str) -> str:
+    """Return a caption cleaned and cut to its first words.
+
+    Raises:
+        ValueError: it is no text, or nothing is left of it; the message begins with `where`.
+    """
     if not isinstance(caption, str):
         raise ValueError(f"{where}: expected a caption to be text, found {caption!r}. Correct or remove it")
     cleaned = clean_caption(caption, max_words)
@@ -125,6 +162,12 @@ def _clean(caption: Any, max_words: int, where: str) -> str:
         raise ValueError(f"{where}: caption {caption!r} is empty after the clean-up; expected at least one word. "
                          "Correct or remove it")
     return cleaned
+
+
+def counts(annotations: Annotations) -> JSON:
+    """Return how many images and captions every split has."""
+    return {split: {"images": len(images), "captions": sum(len(image.captions) for image in images)}
+            for split, images in vars(annotations).items()}
 
 
 def write_annotations(folder: Path, name: str, annotations: Annotations) -> None:

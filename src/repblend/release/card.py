@@ -3,12 +3,13 @@
 from pathlib import Path
 from string import Template
 
+from repblend.data.known import find_known
 from repblend.report.titles import RECALL_TITLES
 from repblend.store import JSON
 
-LICENSES = {"openmoji": "cc-by-sa-4.0"}
-"""Data set -> the licence's identifier on the Hugging Face hub; a distilled set is under that of its source."""
-UNKNOWN_LICENSE = "other"
+EMBEDDED_LICENSE = {"openmoji": "cc-by-sa-4.0"}
+"""Data set -> the licence's identifier on the Hugging Face hub."""
+UNKNOWN_LICENSE = "unknown"
 
 CARD = Template(Path(__file__).with_name("card.md").read_text(encoding="utf-8"))
 MEASURED = Template("""Recall in percent on $dataset's test split, $num_seeds students, epoch chosen on validation,
@@ -29,10 +30,17 @@ def card(facts: JSON, attribution: str) -> str:
         attribution: of the source data, Markdown; its headings are set lower.
     """
     return CARD.substitute(
-        license=LICENSES.get(facts["dataset"], UNKNOWN_LICENSE), method=facts["title"], num_pairs=facts["num_pairs"],
+        license=_license(facts["dataset"]), method=facts["title"], num_pairs=facts["num_pairs"],
         dataset=facts["dataset"], image_encoder=facts["encoders"]["image"], text_encoder=facts["encoders"]["text"],
         size=facts["image_shape"][-1], stored_bytes=f"{facts['stored_bytes']:,}", command=facts["command"],
         measured=_measured(facts), attribution=attribution.replace("# Attribution", "").strip())
+
+
+def _license(dataset: str) -> str:
+    """What the card's header says: a distilled set is under the licence of its source."""
+    if known := find_known(dataset):
+        return f"other\nlicense_name: {known.license_name}\nlicense_link: {known.license_link}"
+    return EMBEDDED_LICENSE.get(dataset, UNKNOWN_LICENSE)
 
 
 def _measured(facts: JSON) -> str:

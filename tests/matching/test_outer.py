@@ -7,7 +7,6 @@ import torch
 
 from repblend.matching.outer import (
     RATE_SPACES,
-    SCHEDULES,
     Learned,
     LinearRates,
     LogRates,
@@ -21,6 +20,7 @@ from repblend.matching.outer import (
 )
 from repblend.matching.similarity import IdentitySimilarity, LowRankSimilarity
 from repblend.matching.step import PerModality
+from repblend.schedules import SCHEDULES
 
 RATES = OuterRates(images=0.1, texts=0.2, similarity=0.3, rates=0.4)
 MOMENTA = Momenta(synthetic=0.5, rates=0.25, similarity=0.75)

@@ -1,6 +1,5 @@
 """The outer optimiser over images, texts, soft similarity and inner learning rates (parity/README.md section 1.5)."""
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -126,23 +125,9 @@ def _groups(learned: Learned, rates: OuterRates) -> list[dict]:
             for group, names in members.items() if names]
 
 
-def constant(iteration: int, iterations: int) -> float:
-    """Leave the outer learning rates as they are, as published."""
-    return 1.0
-
-
-def cosine(iteration: int, iterations: int) -> float:
-    """Lower the outer learning rates along half a cosine, from their value to zero."""
-    return (1 + math.cos(math.pi * iteration / iterations)) / 2
-
-
 def warmed_up(factor: float, iteration: int, warm_up: int) -> float:
     """Scale a schedule's factor down in the first `warm_up` iterations, linearly: Adam is boldest at first."""
     return factor * min(1.0, (iteration + 1) / warm_up) if warm_up else factor
-
-
-SCHEDULES = {"constant": constant, "cosine": cosine}
-"""Factor of the outer learning rates at an iteration, by its name in `params.yaml`."""
 
 
 def optimiser_tensors(learned: Learned, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

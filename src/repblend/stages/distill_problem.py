@@ -27,7 +27,7 @@ from repblend.matching.encode_once import ENCODER_GRAPHS, EncodeOnce, Pixels
 from repblend.matching.gradient import GRADIENTS, NORMALISERS
 from repblend.matching.journal import CRITERION
 from repblend.matching.losses import LOGIT_TEMPERATURES, LOSSES
-from repblend.matching.outer import RATE_SPACES, SCHEDULES, Learned, Momenta, OuterRates, adam, sgd, warmed_up
+from repblend.matching.outer import RATE_SPACES, Learned, Momenta, OuterRates, adam, sgd, warmed_up
 from repblend.matching.perturbation import Draw, draw_blend, draw_noise
 from repblend.matching.second_order import with_fastest_second_order
 from repblend.matching.similarity import FullSimilarity, IdentitySimilarity, LowRankSimilarity, Similarity
@@ -36,6 +36,7 @@ from repblend.matching.synthetic_set import SyntheticSet
 from repblend.methods import find_method
 from repblend.methods.declaration import Method
 from repblend.params import DistillSettings, Params
+from repblend.schedules import SCHEDULES
 from repblend.stages.cell_rules import schedule_of
 from repblend.stages.cells import student_model
 from repblend.stages.context import StageContext

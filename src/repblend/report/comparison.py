@@ -4,10 +4,10 @@ Ours is there only where the pipeline ran on that very data set; it is counted a
 protocol. The difference is this project's definition: (ours - published) / sqrt(std_ours^2 + std_published^2).
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from repblend.report.deviations import difference_in_deviations
 from repblend.report.metrics import RECALLS, Metrics
 from repblend.report.published import FOLDER, Entry, read_published
 from repblend.report.table import Cell, Column, Derived, Number, Published, Row, Table, stored_number
@@ -31,10 +31,7 @@ class Pair:
     @property
     def difference(self) -> Derived | None:
         """Ours minus the paper's, in standard deviations; None unless both have one and they are not both zero."""
-        if not self.ours or self.ours.std is None or self.published.std is None:
-            return None
-        spread = math.hypot(self.ours.std, float(self.published.std))
-        return Derived((self.ours.mean - float(self.published.mean)) / spread, "{:+.1f} sd") if spread else None
+        return difference_in_deviations(self.ours, self.published)
 
 
 @dataclass(frozen=True)

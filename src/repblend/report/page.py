@@ -16,7 +16,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 
-from repblend.report.show import FIGURES_VARIABLE, ROOT_VARIABLE
+from repblend.report.notebook import FIGURES_VARIABLE, ROOT_VARIABLE
 
 SECONDS_PER_CELL = 120
 TEMPLATE = Path(__file__).with_name("template")

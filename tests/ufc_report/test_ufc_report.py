@@ -1,0 +1,183 @@
+"""The unimodal report: every number from a metrics file, ours never taken for the paper's, cells that say 'not run'."""
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from repblend.report.markup import table_html
+from repblend.report.published import read_published
+from repblend.store import read_json, sha256, write_json
+from repblend.ufc_report.comparisons import CLAIMS
+from repblend.ufc_report.figures import FIGURES
+from repblend.ufc_report.metrics import UfcMetrics
+from repblend.ufc_report.regions import nearest_point
+from repblend.ufc_report.tables import TABLES, results_text
+from repblend.ufc_report.titles import DATASETS, PUBLISHED
+from tests.stages.imports import ROOT
+from tests.ufc_report.synthetic import BUDGETS, CIFAR10, STUDENTS, TEACHERS, params_text, write_workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    return write_workspace(tmp_path / "workspace")
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace whose report was made; tests do not change it."""
+    root = write_workspace(tmp_path_factory.mktemp("ufc") / "workspace")
+    make_report(root)
+    return root
+
+
+def make_report(root: Path) -> None:
+    environment = {"PYTHONPATH": ":".join(path for path in sys.path if path), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([sys.executable, "-m", "repblend.ufc_report"], cwd=root, env=environment, check=False,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def rows(root: Path, table: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(TABLES[table](UfcMetrics.of(root)).to_csv())))
+
+
+def outputs(root: Path) -> dict[str, str]:
+    folders = [root / "paper" / name for name in ("tables", "figures")]
+    return {str(path.relative_to(root)): sha256(path)
+            for path in [root / "paper" / "report.html", *(file for folder in folders for file in folder.iterdir())]}
+
+
+def test_every_table_and_figure_is_there_and_the_page_loads_nothing(reported: Path) -> None:
+    expected = {f"paper/tables/{name}.{kind}" for name in TABLES for kind in ("csv", "md", "tex")}
+    expected |= {f"paper/figures/{name}.{kind}" for name in FIGURES for kind in ("svg", "pdf", "png")}
+    assert set(outputs(reported)) == expected | {"paper/report.html"}
+    html = (reported / "paper" / "report.html").read_text()
+    assert len(re.findall(r'<img [^>]*src="data:image/svg', html)) == len(FIGURES) == html.count("<img ")
+    assert all(f'id="table-{name}"' in html for name in TABLES) and "<script" not in html
+    assert "python -m repblend.ufc_stages validate ufc+static+alpha-3" in html
+    assert "percentage of &lt;other&gt; points" in html
+    links, names = set(re.findall(r'href="#([^"]+)"', html)), re.findall(r'id="([^"]+)"', html)
+    assert links <= set(names) and len(names) == len(set(names))
+
+
+def test_the_report_has_the_same_bytes_in_another_folder(reported: Path, tmp_path: Path) -> None:
+    again = write_workspace(tmp_path / "elsewhere")
+    make_report(again)
+    assert outputs(again) == outputs(reported)
+
+
+def test_every_number_of_the_results_is_the_one_in_its_file(workspace: Path) -> None:
+    found = rows(workspace, "results")
+    assert len(found) == len(BUDGETS) * len(STUDENTS) * 7 + len(TEACHERS)
+    for row in found[:-len(TEACHERS)]:
+        content = read_json(workspace / row["metrics_file"])
+        assert (row["best"], row["best_std"]) == (str(content["mean"]["best"]), str(content["std"]["best"]))
+        assert row["ipc"] == str(content["cell"]["budget"])
+    for html in re.findall(r'title="(metrics/[^"]+)"', table_html(TABLES["results"](UfcMetrics.of(workspace)))):
+        file, key = html.split(": ")
+        value = read_json(workspace / file)
+        for part in key.split("."):
+            value = value[part]
+        assert isinstance(value, float)
+
+
+def test_the_best_of_a_budget_is_marked_once_per_column(workspace: Path) -> None:
+    text = TABLES["results"](UfcMetrics.of(workspace)).to_markdown()
+    assert text.count("**") == 2 * 3 * len(BUDGETS)
+
+
+def test_a_claim_is_the_difference_of_its_two_files(workspace: Path) -> None:
+    found = rows(workspace, "claims")
+    assert len(found) == len(BUDGETS) * len(STUDENTS) * len(CLAIMS)
+    better = read_json(workspace / "metrics/validate/ufc+static+alpha-3.json")
+    other = read_json(workspace / "metrics/validate/random+hard+alpha-3.json")
+    points = better["mean"]["best"] - other["mean"]["best"]
+    deviations = points / (better["std"]["best"] ** 2 + other["std"]["best"] ** 2) ** 0.5
+    assert float(found[0]["points"]) == pytest.approx(points)
+    assert float(found[0]["deviations"]) == pytest.approx(deviations)
+    for row in found:
+        value = float(row["deviations"])
+        assert row["verdict"] == ("no difference" if abs(value) <= 2 else "better" if value > 0 else "worse")
+
+
+def test_without_metrics_everything_says_not_run(tmp_path: Path) -> None:
+    root = write_workspace(tmp_path / "workspace")
+    for path in (root / "metrics").rglob("*.json"):
+        path.unlink()
+    make_report(root)
+    assert {row["status"] for name in ("results", "claims", "storage") for row in rows(root, name)} == {"not run"}
+    html = (root / "paper" / "report.html").read_text()
+    assert "No student was trained" in html and "No stage was run" in html
+
+
+def test_ours_stands_beside_published_numbers_of_the_same_data_set_only(workspace: Path, tmp_path: Path) -> None:
+    assert not any(row["ours"] for row in rows(workspace, "published"))
+    found = rows(write_workspace(tmp_path / "cifar", CIFAR10), "published")
+    ours = [row for row in found if row["ours"]]
+    assert {(row["dataset"], row["ipc"], row["student"], row["method"]) for row in ours} == {
+        ("CIFAR-10", "10", "ResNet18", method) for method in ("Random", "INFER", "INFER+Dyn")}
+    infer = next(row for row in ours if row["method"] == "INFER")
+    content = read_json(tmp_path / "cifar" / infer["metrics_file"])
+    assert infer["published"] == "32.0" and float(infer["ours"]) == content["mean"]["last"]
+    assert float(infer["difference_in_std"]) == pytest.approx(
+        (content["mean"]["last"] - 32.0) / (content["std"]["last"] ** 2 + 0.5**2) ** 0.5)
+
+
+def test_published_and_ours_look_different(tmp_path: Path) -> None:
+    root = write_workspace(tmp_path / "cifar", CIFAR10)
+    table = TABLES["published"](UfcMetrics.of(root))
+    assert "*32.0 (0.5)*" in table.to_markdown()
+    assert table_html(table).count('class="number published"') == len(table.rows) == 121
+
+
+def test_the_published_file_has_the_numbers_that_the_paper_is_known_by() -> None:
+    entries = {(entry["dataset"], entry["budget"], entry["student"], entry["quantity"], entry["method"]): entry
+               for entry in read_published(ROOT, "ufc")}
+    known = {("cifar100", 50, "resnet18", "ufc-dynamic"): ("68.9", "0.1"),
+             ("imagenet", 50, "resnet18", "ufc-static"): ("51.8", "0.2"),
+             ("imagenet", 50, "resnet18", "sre2l-static"): ("17.3", "0.5"),
+             ("cifar100", 100, "convnet128", "ufc-static"): ("57.0", "0.02"),
+             ("tiny-imagenet", 50, "resnet18", "g-vbsm"): ("47.6", "0.3")}
+    for (dataset, budget, student, method), (mean, std) in known.items():
+        entry = entries[dataset, budget, student, "accuracy_percent", method]
+        assert (str(entry["mean"]), str(entry["std"])) == (mean, std)
+    assert {key[0] for key in entries} <= set(DATASETS) and {key[4] for key in entries} <= set(PUBLISHED)
+
+
+@pytest.mark.parametrize(("file", "key", "value", "words"), [
+    ("validate/ufc+static+alpha-3.json", "mean", {"best": 1.0, "last": 1.0, "best_on_test": 1.0}, "mean.best is 1.0"),
+    ("validate/ufc+static+alpha-3.json", "unit", "fraction", "unit"),
+    ("regions/ufc+static+alpha-3.json", "labels", [1], "labels, predicted and plane have 1, 40 and 40"),
+    ("teacher/alpha.json", "accuracy", {"val": 1.0, "test": 101.0}, "accuracy.test"),
+])
+def test_a_wrong_metrics_file_is_named_with_its_key(workspace: Path, file: str, key: str, value: object,
+                                                    words: str) -> None:
+    path = workspace / "metrics" / file
+    write_json(path, read_json(path) | {key: value})
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        for build in TABLES.values():
+            build(UfcMetrics.of(workspace))
+    assert str(path) in str(caught.value)
+
+
+def test_the_ground_takes_the_nearest_point() -> None:
+    plane = np.asarray([[-0.5, 0.0], [0.5, 0.0]])
+    ground = nearest_point(plane, 1.0)
+    half = ground.shape[1] // 2
+    assert (ground[:, :half] == 0).all() and (ground[:, half:] == 1).all()
+
+
+def test_results_as_text_say_what_was_run(workspace: Path) -> None:
+    text = results_text(workspace)
+    assert "UFC, static labels (INFER)" in text and "not run" not in text
+
+
+def test_the_parameters_of_the_synthetic_workspace_are_what_they_seem() -> None:
+    assert "image_size: 8" in params_text() and json.dumps(BUDGETS) in params_text()

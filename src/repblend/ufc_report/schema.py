@@ -5,7 +5,7 @@ Accuracies are top-1, in percent.
 """
 
 import statistics
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -164,7 +164,7 @@ class Regions(Traced):
     cell: StudentCellName
     labels: list[Count]
     predicted: list[Count]
-    plane: list[tuple[float, float]]
+    plane: list[Annotated[list[float], Field(min_length=2, max_length=2)]]
     disagreement: Percent
     definitions: dict[str, str]
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from repro import doctor, export, parity, profile, pull, push, report, run, verify
+from repro import doctor, export, parity, plan, profile, pull, push, report, run, verify
 from repro.artifacts import Artifacts
 from repro.image_cli import app as image_app
 from repro.profiles import QUICKSTART
@@ -53,6 +53,12 @@ def run_command(targets: Targets = None, profile: ProfileOption = QUICKSTART, en
                 gpus: GpusOption = Gpus.AUTO, memory: MemoryOption = None) -> None:
     """Bring the pipeline up to date and print the results. Interrupt it at any time and run it again to go on."""
     raise typer.Exit(run.main(targets or [], profile, Wishes(engine, gpus, memory)))
+
+
+@app.command("plan")
+def plan_command(targets: Targets = None, profile: ProfileOption = QUICKSTART) -> None:
+    """Print what a run would do, and what it would take in time, memory, disk and downloads. Nothing starts."""
+    raise typer.Exit(plan.main(targets or [], profile))
 
 
 @app.command("report")

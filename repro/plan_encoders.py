@@ -37,6 +37,7 @@ IMAGE_COSTS = {
     "nf_resnet50": ImageCost(4.087e9, 224, 2048, 23_508_032),
     "nf_regnet_b1": ImageCost(605.7e6, 224, 960, 9_262_984),
     "vit_tiny_patch16_224": ImageCost(1.254e9, 224, 1000, 5_717_416),
+    "vit_tiny_patch16_224_pooled": ImageCost(1.254e9, 224, 192, 5_524_416),
     "dino_vit_b16": ImageCost(17.56e9, 224, 768, 85_798_656),
     "dinov2_vit_b14": ImageCost(23.16e9, 224, 768, 85_724_928),
 }

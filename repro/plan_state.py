@@ -26,13 +26,19 @@ class PlannedStage:
     """As DVC calls it, for example `distill-encoder@lors-100`."""
     module: str
     """What runs it, for example `distill`."""
-    cell: Cell | None
+    argument: str | None
+    """What it is run for: a cell, for example `lors-100`."""
     state: State
 
     @property
     def record(self) -> str:
         """The name of its run record."""
-        return f"{self.module}@{self.cell}" if self.cell else self.module
+        return f"{self.module}@{self.argument}" if self.argument else self.module
+
+    @property
+    def cell(self) -> Cell | None:
+        """The argument as a cell of the multimodal grid; raises `ValueError` if it is none."""
+        return Cell.parse(self.argument) if self.argument else None
 
 
 def planned_stages(root: Path, targets: Iterable[str]) -> list[PlannedStage]:
@@ -72,8 +78,8 @@ def _in_order(targets: Iterable[str], needs: dict[str, list[str]]) -> list[str]:
 
 
 def _planned(name: str, command: str, state: State) -> PlannedStage:
-    _, _, _, module, *cell = command.split()
-    return PlannedStage(name, module, Cell.parse(cell[0]) if cell else None, state)
+    _, _, _, module, *argument = command.split()
+    return PlannedStage(name, module, argument[0] if argument else None, state)
 
 
 def _state(stage: Any, stages: Iterable[Any]) -> State:

@@ -41,11 +41,12 @@ class Grid:
 
     load: Workload | None
     """None where the size of its dataset is not known yet."""
-    params: Params
+    params: Params | None
+    """None where it is of another kind than the multimodal pipeline."""
     records: dict[str, JSON]
 
     @classmethod
-    def of(cls, root: Path, params: Params, counts: Counts | None) -> "Grid":
+    def of(cls, root: Path, params: Params | None, counts: Counts | None) -> "Grid":
         """Read the records of a workspace."""
         files = sorted((root / "metrics" / "runs").glob("*.json"))
         records = {record["stage"]: record for record in map(read_json, files) if "stage" in record}
@@ -56,13 +57,15 @@ def estimate(stage: PlannedStage, grid: Grid, reference: Grid) -> Estimate:
     """Return what a stage of `grid` needs; `reference` is a grid that has run, with everything known about it."""
     seconds, basis = _seconds(stage, grid, reference)
     record = grid.records.get(stage.record)
-    gpu_seconds, gpu_gib = _published(stage, grid.params)
+    gpu_seconds, gpu_gib = _published(stage, grid.params) if grid.params else (None, None)
     return Estimate(seconds, basis, record and record["peak_memory_mib"], gpu_seconds, gpu_gib)
 
 
 def _seconds(stage: PlannedStage, grid: Grid, reference: Grid) -> tuple[float | None, str]:
     if record := grid.records.get(stage.record):
         return record["wall_seconds"], "measured"
+    if grid.params is None:
+        return None, "nothing like it has run"
     if grid.load is None:
         return None, "the dataset's size is not known"
     alike = [(name, cell) for name, module, cell in _recorded(reference) if module == stage.module

@@ -12,9 +12,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel
 
-from repblend.params import read_params, read_yaml
+from repblend.encoders.hub import snapshot
+from repblend.encoders.pins import CHECKPOINTS
+from repblend.params import Params, read_params, read_yaml, validated
 from repblend.stages.context import Cell
-from repblend.store import read_json
+from repblend.store import read_json, write_json
+from repro.compose import compose
+from repro.plan import grid_of, main
+from repro.plan_downloads import missing
 from repro.plan_encoders import IMAGE_COSTS, TEXT_COSTS
 from repro.plan_state import PlannedStage, State, planned_stages
 from repro.plan_table import Row, duration, plan_text, size
@@ -23,6 +28,7 @@ from repro.plan_work import Counts, Workload, output_bytes
 
 ROOT = Path(__file__).parents[2]
 TIMM = {**{f"efficientnet_lite{number}": f"tf_efficientnet_lite{number}" for number in range(3)},
+        "vit_tiny_patch16_224_pooled": "vit_tiny_patch16_224",
         "dino_vit_b16": "vit_base_patch16_224", "dinov2_vit_b14": "vit_base_patch14_dinov2"}
 TEXT_MODELS = {
     "all-MiniLM-L6-v2": (BertModel, BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12,
@@ -48,7 +54,7 @@ def counted(model: torch.nn.Module, inputs: torch.Tensor) -> tuple[float, torch.
 @pytest.mark.parametrize("name", IMAGE_COSTS)
 def test_the_cost_of_an_image_encoder_is_what_its_model_computes(name: str) -> None:
     cost = IMAGE_COSTS[name]
-    pooled = {} if name.startswith("vit_tiny") else {"num_classes": 0}
+    pooled = {} if name == "vit_tiny_patch16_224" else {"num_classes": 0}
     resized = {"img_size": cost.size} if name.startswith("dinov2") else {}
     with torch.device("meta"):
         model = timm.create_model(TIMM.get(name, name), pretrained=False, **pooled, **resized)
@@ -101,7 +107,7 @@ def test_extrapolated_times_are_as_right_as_the_plan_says(grid: Grid) -> None:
     ratios = []
     for name, record in grid.records.items():
         module, _, cell = name.partition("@")
-        stage = PlannedStage(name, module, Cell.parse(cell) if cell else None, State.RUNS)
+        stage = PlannedStage(name, module, cell or None, State.RUNS)
         others = replace(grid, records={other: entry for other, entry in grid.records.items() if other != name})
         found = estimate(stage, replace(grid, records={}), others)
         if found.seconds is not None:
@@ -112,7 +118,7 @@ def test_extrapolated_times_are_as_right_as_the_plan_says(grid: Grid) -> None:
 
 def test_a_stage_that_has_run_is_measured_and_not_extrapolated(grid: Grid) -> None:
     record = grid.records["distill@lors-100"]
-    found = estimate(PlannedStage("distill-encoder@lors-100", "distill", Cell("lors", 100), State.RUNS), grid, grid)
+    found = estimate(PlannedStage("distill-encoder@lors-100", "distill", "lors-100", State.RUNS), grid, grid)
     assert (found.seconds, found.basis, found.peak_mib) == (record["wall_seconds"], "measured",
                                                             record["peak_memory_mib"])
 
@@ -201,3 +207,64 @@ def test_planning_writes_nothing(pipeline: Path) -> None:
 def test_a_stage_that_is_not_there_is_an_error_that_names_those_that_are(pipeline: Path) -> None:
     with pytest.raises(ValueError, match="no stage fourth; expected some of first, second, third"):
         planned_stages(pipeline, ["fourth"])
+
+
+@pytest.fixture(scope="module")
+def flickr30k() -> Params:
+    return validated(Params, compose(ROOT, "flickr30k")[1], "flickr30k")
+
+
+def test_a_dataset_that_is_not_prepared_has_the_size_that_it_has_to_have(flickr30k: Params, tmp_path: Path) -> None:
+    assert grid_of(tmp_path, flickr30k).load.counts == COUNTS
+    unstated = flickr30k.model_copy(update={"data": flickr30k.data.model_copy(update={"expected": {}})})
+    assert grid_of(tmp_path, unstated).load is None
+
+
+def test_a_plan_says_what_has_to_be_fetched_until_it_is_here(flickr30k: Params, tmp_path: Path) -> None:
+    before = missing(flickr30k, tmp_path)
+    assert [line.split(":")[0] for line in before] == [
+        "checkpoint nfnet_l0", "checkpoint bert-base-uncased", "checkpoint nf_resnet50", "checkpoint nf_regnet_b1",
+        "dataset flickr30k"]
+    assert before[1].endswith("441 MB, `repro checkpoints fetch bert-base-uncased`")
+    bert = CHECKPOINTS["bert-base-uncased"]
+    for file in bert.files:
+        path = snapshot(bert, tmp_path) / file.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    write_json(tmp_path / "data/flickr30k/manifest.json", {})
+    assert missing(flickr30k, tmp_path) == [before[0], before[2], before[3]]
+
+
+def test_published_times_are_for_the_papers_own_encoders_only(flickr30k: Params, grid: Grid) -> None:
+    stage = PlannedStage("distill-encoder@lors-100", "distill", "lors-100", State.RUNS)
+    found = estimate(stage, Grid(None, flickr30k, {}), grid)
+    assert (found.published_gpu_seconds, found.published_gpu_gib) == (pytest.approx(11.5 * 3000), 21.78)
+    assert estimate(stage, grid, grid).published_gpu_seconds is None
+    experts = estimate(PlannedStage("experts", "experts", None, State.RUNS), Grid(None, flickr30k, {}), grid)
+    assert experts.published_gpu_seconds == pytest.approx(20 * 40 * 60)
+
+
+def test_a_pipeline_of_another_kind_has_only_what_was_measured(tmp_path: Path, grid: Grid) -> None:
+    write_json(tmp_path / "metrics/runs/label@static-3.json",
+               {"stage": "label@static-3", "wall_seconds": 2.5, "peak_memory_mib": 512.0})
+    other = grid_of(tmp_path, object())
+    ran, never = (estimate(PlannedStage(name, *name.split("@"), State.RUNS), other, grid)
+                  for name in ("label@static-3", "label@static-7"))
+    assert (ran.seconds, ran.basis, ran.peak_mib) == (2.5, "measured", 512.0)
+    assert (never.seconds, never.basis) == (None, "nothing like it has run")
+
+
+def test_the_plan_of_the_quickstart_is_its_stages(capsys: pytest.CaptureFixture,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(["evaluate-distilled@repblend-50"], "quickstart") == 0
+    printed = capsys.readouterr().out
+    names = [line.split()[0] for line in printed.splitlines()[3:9]]
+    assert names == ["prepare", "encode", "experts", "distill@repblend-50", "evaluate-distilled@repblend-50", "5"]
+
+
+def test_an_unknown_stage_is_an_error_in_one_line(capsys: pytest.CaptureFixture,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(["no-such-stage"], "quickstart") == 1
+    assert "it has no stage no-such-stage" in capsys.readouterr().err

@@ -1,0 +1,44 @@
+"""What a profile needs that is not here yet: checkpoints of the model hub, and the user's copy of the dataset."""
+
+from pathlib import Path
+
+from repblend.encoders.hub import snapshot, with_record
+from repblend.encoders.pins import Checkpoint, checkpoint_of
+from repblend.params import Params
+from repro.plan_table import UNKNOWN, size
+
+
+def missing(params: Params, root: Path) -> list[str]:
+    """Return a line for each thing that has to be fetched, with its size and the command.
+
+    Args:
+        root: the clone's folder, where both lie.
+
+    Raises:
+        ValueError: an encoder's name leads nowhere.
+    """
+    return [*_checkpoints(params, root), *_dataset(params, root)]
+
+
+def _checkpoints(params: Params, root: Path) -> list[str]:
+    used = [params.encode.image_encoder, params.encode.text_encoder, *params.transfer.architectures]
+    found = {name: checkpoint_of(name) for name in dict.fromkeys(used)}
+    absent = {name: checkpoint for name, checkpoint in found.items() if checkpoint and not _is_here(checkpoint, root)}
+    return [f"checkpoint {name}: {_size_of(checkpoint)}, `repro checkpoints fetch {name}`"
+            for name, checkpoint in absent.items()]
+
+
+def _is_here(checkpoint: Checkpoint, root: Path) -> bool:
+    known = with_record(checkpoint, root)
+    return known.revision is not None and all((snapshot(known, root) / file.name).is_file() for file in known.files)
+
+
+def _size_of(checkpoint: Checkpoint) -> str:
+    return UNKNOWN if checkpoint.num_bytes is None else size(checkpoint.num_bytes)
+
+
+def _dataset(params: Params, root: Path) -> list[str]:
+    folder = getattr(params.data, "folder", None)
+    if folder is None or (root / folder / "manifest.json").is_file():
+        return []
+    return [f"dataset {params.data.name}: {root / folder} has no manifest.json. `repro data fetch` says what it takes"]

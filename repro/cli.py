@@ -6,12 +6,14 @@ import typer
 
 from repro import doctor, export, parity, plan, profile, pull, push, report, run, verify
 from repro.artifacts import Artifacts
+from repro.data_cli import app as data_app
 from repro.image_cli import app as image_app
 from repro.profiles import QUICKSTART
 from repro.runner import Engine, Gpus, Wishes
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Reproduce RepBlend (NeurIPS 2025): run the pipeline, read the report, verify the results.")
+app.add_typer(data_app, name="data")
 app.add_typer(image_app, name="image")
 
 Targets = Annotated[list[str] | None, typer.Argument(

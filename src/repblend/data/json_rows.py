@@ -9,6 +9,8 @@ CHUNK = 1 << 20
 LONGEST_ROW = 1 << 24
 """Characters. Whoever looks for the end of a longer row is looking at something else."""
 BETWEEN_ROWS = " \t\r\n,"
+AFTER_A_ROW = tuple(BETWEEN_ROWS + "]")
+"""Nothing else, and not the end of what was read: there a number may go on."""
 
 
 def stream_rows(path: Path) -> Iterator[Any]:
@@ -37,7 +39,7 @@ def _rows(file: TextIO, path: Path) -> Iterator[Any]:
     start = 0
     while text[start:start + 1] != "]":
         row, end = _decoded(decoder, text, start)
-        if end < len(text):  # a number at the very end may go on
+        if text[end:end + 1] in AFTER_A_ROW:
             yield row
             number, start = number + 1, _skip(text, end)
             continue

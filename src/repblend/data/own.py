@@ -35,10 +35,10 @@ class OwnCaptions:
     def files(self) -> list[Path]:
         return [self.file]
 
-    def rows(self) -> Iterator[RawRow]:
-        if self.file.suffix.lower() != ".json":
-            return _csv_rows(self.file)
-        return (RawRow(f"{self.file}, row {number}", None, row) for number, row in enumerate(stream_rows(self.file)))
+    def rows(self, file: Path) -> Iterator[RawRow]:
+        if file.suffix.lower() != ".json":
+            return _csv_rows(file)
+        return (RawRow(f"{file}, row {number}", None, row) for number, row in enumerate(stream_rows(file)))
 
     def parse(self, raw: RawRow) -> ParsedRow:
         image = image_of(raw.row, raw.where)
@@ -59,7 +59,7 @@ class OwnCaptions:
     def read(self) -> Annotations:
         captions: dict[str, list[str]] = {}
         splits: dict[str, SplitName | None] = {}
-        for raw in self.rows():
+        for raw in self.rows(self.file):
             row = self.parse(raw)
             if splits.setdefault(row.image, row.split) != row.split:
                 raise in_two_splits(row.image, raw.where, str(splits[row.image]))

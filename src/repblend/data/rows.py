@@ -42,8 +42,8 @@ class Captions(Protocol):
     def files(self) -> list[Path]:
         """The files that hold the captions."""
 
-    def rows(self) -> Iterator[RawRow]:
-        """Yield every row; raises ValueError if a file cannot be read."""
+    def rows(self, file: Path) -> Iterator[RawRow]:
+        """Yield every row of one of the files; raises ValueError where it cannot be read any further."""
 
     def parse(self, raw: RawRow) -> ParsedRow:
         """Check a row's layout; raises ValueError, and the message names the row."""
@@ -63,14 +63,9 @@ class LayoutCaptions:
     def files(self) -> list[Path]:
         return [self.file_of[split] for split in SPLITS]
 
-    def rows(self) -> Iterator[RawRow]:
-        for split in SPLITS:
-            yield from self.rows_of(split)
-
-    def rows_of(self, split: SplitName) -> Iterator[RawRow]:
-        """Yield the rows of one file."""
-        path = self.file_of[split]
-        return (RawRow(f"{path}, row {number}", split, row) for number, row in enumerate(stream_rows(path)))
+    def rows(self, file: Path) -> Iterator[RawRow]:
+        split = next(split for split in SPLITS if self.file_of[split] == file)
+        return (RawRow(f"{file}, row {number}", split, row) for number, row in enumerate(stream_rows(file)))
 
     def parse(self, raw: RawRow) -> ParsedRow:
         assert raw.split

@@ -1,0 +1,182 @@
+"""`repro data check` names every fault that was put into a set, and no other."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from repblend.data.check import Report, check, write_manifest
+from repblend.data.image_index import index_images, whole_image
+from repblend.data.karpathy import counts
+from repblend.data.source import Source, source_of
+from repblend.data_params import OwnData, RealData
+from repro import data_check
+from tests import shaped
+from tests.data.real import ENTRY, prepared, workspace_with
+from tests.tiny import ROOT
+
+
+def source(folder: Path, name: str = "flickr30k", **fields: Any) -> Source:
+    kind = OwnData if "captions" in fields else RealData
+    return source_of(kind.model_validate(ENTRY | {"name": name, "folder": str(folder)} | fields), folder)
+
+
+def look(folder: Path, *arguments: Any, **fields: Any) -> Report:
+    return check(source(folder, *arguments, **fields), folder / "journal.jsonl")
+
+
+def edit(path: Path, change: Any) -> None:
+    rows = json.loads(path.read_text())
+    path.write_text(json.dumps(change(rows) or rows))
+
+
+@pytest.mark.parametrize(("make", "name", "fields"), [
+    (shaped.flickr30k, "flickr30k", {}), (shaped.coco, "coco_karpathy", {}),
+    (shaped.cc3m, "cc3m", {"annotations": {each: f"captions_{each}zx2025.json" for each in ("train", "val", "test")}})])
+def test_a_whole_set_has_no_fault_and_the_counts_of_the_reader(make, name: str, fields, tmp_path: Path) -> None:
+    report = look(make(tmp_path, 6, 5, 7), name, **fields)
+    assert (report.problems, report.notes) == ([], [])
+    assert report.counts == counts(source(tmp_path, name, **fields).captions.read())
+    assert len(report.images) == 18
+
+
+def test_every_fault_is_named_with_its_file_and_row(tmp_path: Path) -> None:
+    raw = shaped.flickr30k(tmp_path, 6, 5, 7)
+    train, val, test = (raw / f"flickr30k_{split}.json" for split in ("train", "val", "test"))
+    images = sorted(path.name for path in raw.rglob("*.jpg"))
+
+    def spoil_train(rows: list) -> None:
+        rows[3]["caption"] = " . "
+        rows[7]["caption"] = 5
+        rows[11] = "no object"
+        del rows[12]["image"]
+        rows[20] = dict(rows[21])
+        rows.append({"image": "../outside.jpg", "caption": "x", "image_id": 1})
+
+    def spoil_val(rows: list) -> None:
+        rows[1]["caption"][2] = ""
+        rows[1]["caption"][4] = None
+        rows[2]["caption"] = "alone"
+        rows.append(rows[0])
+        rows[3]["image"] = f"flickr30k-images/{images[0]}"
+
+    edit(train, spoil_train)
+    edit(val, spoil_val)
+    (raw / "flickr30k-images" / images[1]).unlink()
+    damaged = raw / "flickr30k-images" / images[2]
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    test.write_text(test.read_text()[:-40])
+    report = look(raw, expected={"val": {"images": 5}})
+    expected = [
+        (train, 3, "is empty after the clean-up"), (train, 7, "expected a caption to be text, found 5"),
+        (train, 11, "expected an object"), (train, 12, "key 'image' is missing"), (train, 21, "already"),
+        (train, 30, "outside the dataset's folder"),
+        (val, 1, "''"), (val, 1, "found None"), (val, 2, "list of one or more"), (val, 5, "has a row already"),
+        (val, 3, "stands in"),
+        (test, 6, "expected JSON"), (train, 5, f"{images[1]}: no such image"),
+        (train, 10, f"{images[2]}: expected a whole image file"),
+    ]
+    unmatched = list(report.problems)
+    for path, row, words in expected:
+        found = [text for text in unmatched if text.startswith(f"{path}, row {row}: ") and words in text]
+        assert found, (path.name, row, words)
+        unmatched.remove(found[0])
+    assert unmatched == [f"{raw}: val has 3 images, expected 5. Fetch the annotations again, or correct data.expected"]
+
+
+def test_repeats_are_no_fault_of_a_set_whose_counts_are_the_published_ones(tmp_path: Path) -> None:
+    raw = shaped.flickr30k(tmp_path, 4, 2, 2)
+    edit(raw / "flickr30k_train.json", lambda rows: rows[1].update(caption=rows[0]["caption"]))
+    assert [text.split(": ")[0].endswith("row 1") for text in look(raw).problems] == [True]
+    published = look(raw, expected={"train": {"images": 4, "captions": 20}})
+    assert published.problems == [] and len(published.notes) == 1
+    assert len(look(raw, expected={"train": {"images": 4, "captions": 21}}).problems) == 2
+
+
+def test_faults_of_shards_are_named(tmp_path: Path) -> None:
+    raw = shaped.flickr30k(tmp_path, 6, 3, 4)
+    names = sorted(path.relative_to(raw).as_posix() for path in raw.rglob("*.jpg"))
+    (raw / names[0]).write_bytes(b"no image")
+    first, second, third = shaped.pack_into_shards(raw, 5)
+    (raw / third).write_bytes((raw / third).read_bytes()[:1000])
+    (raw / "shards/00009.tar").write_bytes((raw / second).read_bytes())
+    report = look(raw, shards="shards/*.tar")
+    text = "\n".join(report.problems)
+    assert f"{first}, member {names[0]}: expected a whole image file" in text
+    assert f"{raw / third}: expected a whole tar file" in text
+    for name in names[5:10]:
+        assert f"00009.tar, member {name}: {second} has it too" in text
+    with pytest.raises(ValueError, match="no file fits"):
+        look(raw, shards="tars/*.tar")
+
+
+def test_members_that_lead_out_of_the_folder_are_refused(tmp_path: Path) -> None:
+    import tarfile
+    with tarfile.open(tmp_path / "bad.tar", "w") as tar:
+        for name in ("../a.jpg", "/etc/b.jpg", "c/../../d.jpg"):
+            member = tarfile.TarInfo(name)
+            member.size = 1
+            tar.addfile(member, io.BytesIO(b"x"))
+    index = index_images(tmp_path, "*.tar", ["../a.jpg", "a.jpg"], whole_image, tmp_path / "journal")
+    assert index.images == {}
+    assert [name for name, text in index.problems.items() if "lies outside" in text] == [
+        "../a.jpg", "/etc/b.jpg", "c/../../d.jpg"]
+
+
+def test_a_manifest_spares_prepare_the_hashing(tmp_path: Path) -> None:
+    raw = shaped.flickr30k(tmp_path / "raw", 6, 3, 4)
+    workspace = workspace_with(tmp_path, {"name": "flickr30k", "folder": "raw"})
+    hashed = (prepared(workspace) / "images.json").read_bytes()
+    write_manifest(source(raw), look(raw))
+    for path in raw.rglob("*.jpg"):
+        path.unlink()
+    assert (prepared(workspace) / "images.json").read_bytes() == hashed
+
+
+def test_the_command_exits_with_1_and_lists_faults_then_with_0_and_a_manifest(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    workspace_with(tmp_path, {"name": "mine", "folder": "raw", "captions": "all.json", "num_val": 2, "num_test": 2})
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    raw = shaped.flickr30k(tmp_path / "raw", 6, 3, 4)
+    rows = json.loads((raw / "flickr30k_train.json").read_text())
+    (raw / "all.json").write_text(json.dumps([*rows, {"image": "gone.jpg", "caption": "gone"}]))
+    assert data_check.main("mine", None) == 1
+    printed = capsys.readouterr().out
+    assert "gone.jpg: no such image" in printed and "1 to mend" in printed and not (raw / "manifest.json").exists()
+    (raw / "all.json").write_text(json.dumps(rows))
+    assert data_check.main("mine", None) == 0
+    assert "train 2 images with 10 captions" in capsys.readouterr().out
+    assert len(json.loads((raw / "manifest.json").read_text())["images"]) == 6
+    assert data_check.main("unheard-of", None) == 1
+    assert "expected flickr30k, coco, cc3m" in capsys.readouterr().err
+
+
+MEASURE = """
+import json, resource, sys
+from pathlib import Path
+from repblend.data.json_rows import stream_rows
+path = Path(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+rows = sum(1 for _ in stream_rows(path))
+print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_rows_are_read_in_memory_that_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    path, num_rows = tmp_path / "large.json", 200_000
+    with path.open("w") as file:
+        file.write("[")
+        file.writelines(f'{", " if number else ""}{{"image": "{number}.jpg", "caption": "{"word " * 20}"}}'
+                        for number in range(num_rows))
+        file.write("]")
+    done = subprocess.run([sys.executable, "-c", MEASURE, path], capture_output=True, text=True, check=True,
+                          env=os.environ | {"PYTHONPATH": str(ROOT / "src")})
+    rows, growth_kib = map(int, done.stdout.split())
+    assert rows == num_rows and path.stat().st_size > 25e6
+    assert growth_kib < 12_000

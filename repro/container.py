@@ -17,7 +17,7 @@ from repblend.store import JSON
 from repro.container_client import identity, remove_orphans
 from repro.container_gpus import device_requests
 from repro.container_process import run_container
-from repro.container_spec import GIB, NO_NETWORK, Limits, Setting, create_arguments
+from repro.container_spec import GIB, NO_NETWORK, Limits, Setting, View, create_arguments
 from repro.engine import connect
 from repro.image import check_contents, image_name
 from repro.runner import Gpus
@@ -44,19 +44,23 @@ class ContainerRunner:
     containers: list[JSON] = field(default_factory=list)
     """What was run so far, with its isolation as the engine reports it."""
 
-    def run(self, folder: Path, commands: Sequence[tuple[str, ...]]) -> int:
+    def run(self, folder: Path, commands: Sequence[tuple[str, ...]], inputs: Sequence[Path] = ()) -> int:
         """Run DVC commands in a workspace, one after the other until one fails; return its exit code, or 0.
 
         First come the stages that fetch, if they are not up to date: in a container with a network. The caller holds
         the workspace's lock.
 
+        Args:
+            inputs: folders that the user brings, relative to the clone or absolute.
+
         Raises:
             ValueError: the engine refuses, or stops answering.
         """
-        code = self._contain(folder, NO_NETWORK, ("status", "--quiet", *FETCH_STAGES))
+        view = View(folder, tuple(inputs))
+        code = self._contain(view, NO_NETWORK, ("status", "--quiet", *FETCH_STAGES))
         if code == OUTDATED:
-            code = self._contain(folder, fetch_network(self.client), ("repro", *FETCH_STAGES))
-        return code or next((code for command in commands if (code := self._contain(folder, NO_NETWORK, command))), 0)
+            code = self._contain(view, fetch_network(self.client), ("repro", *FETCH_STAGES))
+        return code or next((code for command in commands if (code := self._contain(view, NO_NETWORK, command))), 0)
 
     def record(self) -> JSON:
         """Return what the run was isolated by, for `metrics/runs/`."""
@@ -69,8 +73,8 @@ class ContainerRunner:
             "containers": self.containers,
         }
 
-    def _contain(self, folder: Path, network: str, command: tuple[str, ...]) -> int:
-        ended = run_container(self.client, create_arguments(self.setting, folder, network, command))
+    def _contain(self, view: View, network: str, command: tuple[str, ...]) -> int:
+        ended = run_container(self.client, create_arguments(self.setting, view, network, command))
         self.containers.append({"command": " ".join(("dvc", *command)), "exit_code": ended.code,
                                 "out_of_memory": ended.out_of_memory, "wall_seconds": ended.seconds,
                                 "isolation": isolation(ended.inspected)})

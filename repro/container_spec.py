@@ -12,6 +12,7 @@ from docker.types import DeviceRequest, Mount
 from repblend.stages.context import repository_of
 from repblend.stages.provenance import IMAGE_DIGEST_VARIABLE
 from repro.dvc_locks import MOUNT
+from repro.inputs import outside
 from repro.workspace import LOCK
 
 WORKSPACE_LABEL, CLIENT_LABEL = "repblend.workspace", "repblend.client"
@@ -59,25 +60,43 @@ class Setting:
     """Whether the output goes to a terminal, where progress is drawn as bars."""
 
 
-def create_arguments(setting: Setting, workspace: Path, network: str, dvc_arguments: tuple[str, ...]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class View:
+    """What a container sees of the host."""
+
+    workspace: Path
+    """Where DVC runs. The clone that it lies in is mounted; its lock is held by this process."""
+    inputs: tuple[Path, ...] = ()
+    """Folders that the user brings, relative to the clone or absolute: those outside of it are mounted, read-only."""
+
+    @property
+    def root(self) -> Path:
+        """The clone."""
+        return repository_of(self.workspace)
+
+    def mounts(self) -> list[Mount]:
+        """Return the mounts; raises `ValueError` as `cache_mounts`."""
+        return [Mount(str(MOUNT), str(self.root), type="bind"), *cache_mounts(self.root),
+                *(Mount(str(path), str(path), type="bind", read_only=True) for path in outside(self.root, self.inputs))]
+
+
+def create_arguments(setting: Setting, view: View, network: str, dvc_arguments: tuple[str, ...]) -> dict[str, Any]:
     """Return the arguments of `containers.create` for one DVC command.
 
     Args:
-        workspace: where DVC runs. The clone that it lies in is mounted; its lock is held by this process.
         network: `none`, `bridge` or `host`.
         dvc_arguments: for example `("repro", "experts")`.
 
     Raises:
         ValueError: DVC's configuration cannot be read.
     """
-    limits, root = setting.limits, repository_of(workspace)
-    inside = PurePosixPath(workspace.relative_to(root))
+    limits, inside = setting.limits, PurePosixPath(view.workspace.relative_to(view.root))
     return {
         "image": setting.image_id,
         "entrypoint": [],
         "command": [*GUARD, posixpath.relpath(LOCK, inside), *DVC, *dvc_arguments],
         "working_dir": str(MOUNT / inside),
-        "mounts": [Mount(str(MOUNT), str(root), type="bind"), *cache_mounts(root)],
+        "mounts": view.mounts(),
         "environment": environment(setting.image_id, network),
         "use_config_proxy": network != NO_NETWORK,  # docker-py passes the proxies of the user's configuration on
         "labels": {WORKSPACE_LABEL: setting.workspace, CLIENT_LABEL: setting.client},

@@ -3,14 +3,26 @@
 A profile says of which kind it is (`kind: NAME` in its file in `conf/profiles`); a new kind is one more entry here.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from repblend.data.karpathy import SPLITS, annotation_file
+from repblend.data_params import OpenMojiData, OwnData
 from repblend.params import Params
 from repblend.report.tables import results_text
 from repblend.sections import Section
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What a user brings, which neither git nor the pipeline has. Paths are relative to the clone or absolute."""
+
+    folders: Sequence[Path] = ()
+    """What stages read: containers see them, and so does a clean checkout."""
+    files: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    """Stage -> files that it has to run again for."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +37,21 @@ class Kind:
     """From a workspace to its results as text, shown after a run; raises `ValueError` if a metrics file is broken."""
     report: Path
     """In the workspace."""
-    brought: Callable[[Any], Mapping[str, Path]]
-    """From the parameters to what a user brings: stage -> a file that it depends on, relative to the clone or absolute.
-    Containers see the folder that it lies in."""
+    brought: Callable[[Any], Brought]
+    """From the parameters to what a user brings."""
 
 
-def _dataset(params: Params) -> dict[str, Path]:
-    """The manifest of a data set that lies on this machine; the embedded one comes as a package."""
-    folder = getattr(params.data, "folder", None)
-    return {"prepare": Path(folder) / "manifest.json"} if folder else {}
+def _dataset(params: Params) -> Brought:
+    """The annotations of a data set that lies on this machine; the embedded one comes as a package. Images need not be
+    named: what is written of each of them holds its hash.
+    """
+    data = params.data
+    if isinstance(data, OpenMojiData):
+        return Brought()
+    folder = Path(data.folder)
+    files = [folder / data.captions] if isinstance(data, OwnData) else [
+        folder / data.annotations.get(split, annotation_file(Path(), data.name, split)) for split in SPLITS]
+    return Brought((folder,), {"prepare": files})
 
 
 MULTIMODAL = "multimodal"

@@ -17,8 +17,10 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class LocalRunner:
     """Runs DVC with this Python."""
 
-    def run(self, folder: Path, commands: Sequence[tuple[str, ...]]) -> int:
-        """Run DVC commands in a workspace, one after the other until one fails; return its exit code, or 0."""
+    def run(self, folder: Path, commands: Sequence[tuple[str, ...]], inputs: Sequence[Path] = ()) -> int:
+        """Run DVC commands in a workspace, one after the other until one fails; return its exit code, or 0. Whatever
+        they read is where it is.
+        """
         return next((code for command in commands if (code := run_stoppable(dvc(*command), folder))), 0)
 
     def record(self) -> JSON | None:

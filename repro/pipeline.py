@@ -1,7 +1,7 @@
 """The `dvc.yaml` of a workspace inside of the clone: the clone's own pipeline, with sources named from there."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from io import StringIO
 from pathlib import Path, PurePosixPath
@@ -16,13 +16,14 @@ OUTPUTS = ("outs", "metrics")
 WIDTH = 120
 
 
-def pipeline_for(template: Path, from_workspace: PurePosixPath, brought: Mapping[str, Path]) -> dict[str, Any]:
+def pipeline_for(template: Path, from_workspace: PurePosixPath,
+                 brought: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
     """Return the content of a workspace's `dvc.yaml`.
 
     Args:
         template: the pipeline of a workspace that is the clone itself.
         from_workspace: the way from the workspace to the clone, `../..`.
-        brought: stage -> a file of the user that it depends on, relative to the clone or absolute.
+        brought: stage -> files of the user that it depends on, relative to the clone or absolute.
 
     Raises:
         ValueError: the template cannot be read, or has no stage that `brought` names.
@@ -31,8 +32,9 @@ def pipeline_for(template: Path, from_workspace: PurePosixPath, brought: Mapping
     made = [_pattern(out) for stage in stages.values() for key in OUTPUTS for out in stage.get(key, [])]
     if unknown := sorted(brought.keys() - stages.keys()):
         raise ValueError(f"{template}: has no stage {', '.join(unknown)}")
-    return {"stages": {name: stage | {"deps": [_dependency(path, made, from_workspace) for path in stage["deps"]] + (
-        [str(from_workspace / brought[name])] if name in brought else [])} for name, stage in stages.items()}}
+    return {"stages": {name: stage | {"deps": [
+        *(_dependency(path, made, from_workspace) for path in stage["deps"]),
+        *(str(from_workspace / path) for path in brought.get(name, ()))]} for name, stage in stages.items()}}
 
 
 def yaml_text(content: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from repblend.params import read_yaml, validated
 from repblend.store import JSON, write_bytes
 from repro.compose import compose, differences, shipped
-from repro.kinds import KINDS, MULTIMODAL, Kind
+from repro.kinds import KINDS, MULTIMODAL, Brought, Kind
 from repro.pipeline import pipeline_for, way_to, yaml_text
 
 FOLDER = Path("profiles")
@@ -36,6 +36,10 @@ class Profile:
         """Return `params.yaml` as the class of the profile's kind; raises `ValueError` if it is not as expected."""
         path = self.workspace / "params.yaml"
         return validated(self.kind.params, read_yaml(path), str(path))
+
+    def brought(self) -> Brought:
+        """Return what the user brings for the profile; raises `ValueError` as `params`."""
+        return self.kind.brought(self.params())
 
     def in_clone(self, root: Path, other: Path) -> "Profile":
         """Return this profile of the clone at `root` as it is in another clone."""
@@ -131,7 +135,6 @@ def write_pipeline(root: Path, profile: Profile) -> None:
         ValueError: `params.yaml` is not as expected.
     """
     kind = profile.kind
-    brought = kind.brought(profile.params())
-    pipeline = pipeline_for(root / kind.template, way_to(root, profile.workspace), brought)
+    pipeline = pipeline_for(root / kind.template, way_to(root, profile.workspace), profile.brought().files)
     text = PIPELINE.format(template=kind.template) + yaml_text(pipeline)
     write_bytes(profile.workspace / "dvc.yaml", text.encode())

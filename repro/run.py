@@ -5,7 +5,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from repblend.stages.context import repository_of
 from repblend.store import JSON, read_json, write_json
+from repro.inputs import missing
 from repro.profiles import Profile, profiles_of
 from repro.run_page import CONTAINER, write_run_page
 from repro.runner import ANY, Runner, Wishes, choose
@@ -19,6 +21,8 @@ def main(targets: Sequence[str], name: str, wishes: Wishes = ANY) -> int:
     try:
         root = find_root()
         profiles = profiles_of(root, name)
+        for profile in profiles:  # of all before the first runs, which may take days
+            _check_inputs(profile)
         return next((code for profile in profiles if (code := _run(profile, targets, choose(wishes, root)))), 0)
     except (ValueError, OSError) as error:
         print(f"repro run: {error}", file=sys.stderr)
@@ -26,10 +30,10 @@ def main(targets: Sequence[str], name: str, wishes: Wishes = ANY) -> int:
 
 
 def _run(profile: Profile, targets: Sequence[str], runner: Runner) -> int:
-    workspace, began = profile.workspace, time.time()
+    workspace, brought, began = profile.workspace, profile.brought(), time.time()
     with only_run(workspace):
         part = [] if targets else profile.results()
-        code = runner.run(workspace, [("repro", *targets, *part), *([MAKE_REPORT] if part else [])])
+        code = runner.run(workspace, [("repro", *targets, *part), *([MAKE_REPORT] if part else [])], brought.folders)
         _write_record(runner, workspace, code)
         write_run_page(workspace)
     if code:
@@ -38,6 +42,15 @@ def _run(profile: Profile, targets: Sequence[str], runner: Runner) -> int:
         return code
     print(_closing_words(profile, began))
     return 0
+
+
+def _check_inputs(profile: Profile) -> None:
+    """Check that the user's files are there: DVC would say no more than that an input is missing."""
+    files = [file for files in profile.brought().files.values() for file in files]
+    absent = missing(repository_of(profile.workspace), files)
+    if absent:
+        raise ValueError(f"profile {profile.name}: no such file: {', '.join(map(str, absent))}. Put the data set "
+                         f"there, or say in {profile.workspace / 'params.yaml'} where it lies")
 
 
 def _write_record(runner: Runner, root: Path, code: int) -> None:

@@ -46,8 +46,12 @@ ANY = Wishes()
 class Runner(Protocol):
     """A place where DVC runs."""
 
-    def run(self, folder: Path, commands: Sequence[tuple[str, ...]]) -> int:
-        """Run DVC commands in a workspace, one after the other until one fails; return its exit code, or 0."""
+    def run(self, folder: Path, commands: Sequence[tuple[str, ...]], inputs: Sequence[Path] = ()) -> int:
+        """Run DVC commands in a workspace, one after the other until one fails; return its exit code, or 0.
+
+        Args:
+            inputs: folders that the user brings, relative to the clone or absolute.
+        """
 
     def record(self) -> JSON | None:
         """Return what the run was isolated by, or None if by nothing."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from repblend.params import read_yaml
 from repblend.store import JSON, write_json
+from repro.inputs import link
 from repro.profiles import Profile, profiles_of
 from repro.run_page import VERIFICATION, write_run_page
 from repro.runner import ANY, Runner, Wishes, choose
@@ -69,6 +70,7 @@ def _verify(root: Path, profile: Profile, targets: Sequence[str], runner: Runner
     with tempfile.TemporaryDirectory(prefix="repro-verify-") as folder:
         clean = profile.in_clone(root, Path(folder) / "checkout")
         _clone(root, Path(folder) / "checkout")
+        link(root, Path(folder) / "checkout", clean.brought().folders)
         before = output_hashes(clean.workspace / LOCK)
         _remove_outputs(clean.workspace, before)
         code, stages = _run_again(runner, clean, targets)
@@ -130,11 +132,12 @@ def _run_again(runner: Runner, clean: Profile, targets: Sequence[str]) -> tuple[
     workspace = clean.workspace
     with only_run(workspace):
         part = [] if targets else clean.results()
-        code = runner.run(workspace, [("repro", AGAIN, *targets, *part)])
+        folders = clean.brought().folders
+        code = runner.run(workspace, [("repro", AGAIN, *targets, *part)], folders)
         stages = _stages_run(workspace)
         if part and not code:
             _bring_back_metrics(workspace)
-            code = runner.run(workspace, [(*MAKE_REPORT, AGAIN)])
+            code = runner.run(workspace, [(*MAKE_REPORT, AGAIN)], folders)
             stages.add("report")
     return code, stages
 

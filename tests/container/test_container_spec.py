@@ -9,7 +9,7 @@ import pytest
 from repro.container import isolation, user
 from repro.container_client import identity, is_gone
 from repro.container_gpus import device_requests
-from repro.container_spec import Limits, Setting, cache_mounts, create_arguments
+from repro.container_spec import Limits, Setting, View, cache_mounts, create_arguments
 from repro.image import image_name
 from repro.runner import Engine, Gpus, Wishes, choose
 
@@ -24,7 +24,7 @@ def configured(folder: Path, name: str, cache: str) -> Path:
 
 
 def test_a_container_that_computes_may_do_nothing_but_compute(tmp_path: Path) -> None:
-    found = create_arguments(SETTING, tmp_path, "none", ("repro", "experts"))
+    found = create_arguments(SETTING, View(tmp_path), "none", ("repro", "experts"))
     expected = {
         "image": "sha256:12", "user": "1000:1001", "network_mode": "none", "read_only": True, "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"], "mem_limit": 7516192768, "memswap_limit": 7516192768, "pids_limit": 100,
@@ -40,22 +40,41 @@ def test_a_container_that_computes_may_do_nothing_but_compute(tmp_path: Path) ->
 def test_nothing_of_the_hosts_environment_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "1")
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
-    assert create_arguments(SETTING, tmp_path, "none", ("repro",))["environment"] == {
+    assert create_arguments(SETTING, View(tmp_path), "none", ("repro",))["environment"] == {
         "PYTHONPATH": "/workspace/src:/workspace", "HF_HUB_OFFLINE": "1", "REPBLEND_IMAGE_DIGEST": "sha256:12",
         "HOME": "/tmp", "USER": "repblend", "DVC_SITE_CACHE_DIR": "/tmp/dvc", "LANG": "C.UTF-8"}
 
 
 @pytest.mark.parametrize("network", ["bridge", "host"])
 def test_only_fetching_may_ask_a_model_hub_and_know_the_proxies(network: str, tmp_path: Path) -> None:
-    found = create_arguments(SETTING, tmp_path, network, ("repro", "prepare"))
+    found = create_arguments(SETTING, View(tmp_path), network, ("repro", "prepare"))
     assert (found["network_mode"], found["use_config_proxy"]) == (network, True)
     assert found["environment"]["HF_HUB_OFFLINE"] == "0"
 
 
 def test_a_folder_with_spaces_and_colons_is_mounted_as_it_is(tmp_path: Path) -> None:
     folder = tmp_path / "a folder:ro, with=all"
-    assert create_arguments(SETTING, folder, "none", ())["mounts"] == [
+    assert create_arguments(SETTING, View(folder), "none", ())["mounts"] == [
         {"Target": "/workspace", "Source": str(folder), "Type": "bind", "ReadOnly": False}]
+
+
+def test_a_profile_runs_in_its_folder_of_the_clone_and_holds_the_clones_lock(tmp_path: Path) -> None:
+    (tmp_path / "src/repblend").mkdir(parents=True)
+    found = create_arguments(SETTING, View(tmp_path / "profiles/x"), "none", ("repro",))
+    assert found["working_dir"] == "/workspace/profiles/x" and found["command"][3] == (
+        "../../checkpoints/locks/workspace.lock")
+    assert [mount["Source"] for mount in found["mounts"]] == [str(tmp_path)]
+
+
+def test_data_outside_of_the_clone_are_mounted_where_the_clone_looks_for_them(tmp_path: Path) -> None:
+    clone, here, elsewhere = tmp_path / "clone", tmp_path / "here", tmp_path / "elsewhere"
+    for folder in (clone / "src/repblend", clone / "data/inside", here, elsewhere):
+        folder.mkdir(parents=True)
+    (clone / "data/linked").symlink_to(here)
+    inputs = (Path("data/inside"), Path("data/linked"), elsewhere, tmp_path / "absent")
+    _, *found = View(clone / "profiles/x", inputs).mounts()
+    assert found == [{"Target": str(path), "Source": str(path), "Type": "bind", "ReadOnly": True}
+                     for path in (here, elsewhere)]
 
 
 @pytest.mark.parametrize(("cache", "source", "target"), [

@@ -32,6 +32,13 @@ BATCH_SIZE = {("flickr30k", 500): 40, ("coco", 500): 30}
 """Where LoRS's scripts differ from 3,000 iterations and 20 pairs per inner step."""
 
 
+ANNOTATIONS = {
+    "flickr30k": ("flickr30k_train.json", "flickr30k_val.json", "flickr30k_test.json"),
+    "coco": ("coco_karpathy_train.json", "coco_karpathy_val.json", "coco_karpathy_test.json"),
+    "cc3m": ("captions_trainzx2025.json", "captions_valzx2025.json", "captions_testzx2025.json"),
+}
+
+
 @pytest.fixture(scope="module")
 def composed() -> dict[str, Params]:
     """The parameters of every shipped profile of this pipeline."""
@@ -135,7 +142,8 @@ def test_images_and_captions_are_cut_as_released(name: str, words: int, words_of
 @pytest.mark.parametrize("name", NAMES)
 def test_the_pipeline_of_a_profile_loads_with_a_stage_per_cell(name: str, tmp_path: Path) -> None:
     kind, content = compose(ROOT, name)
-    pipeline = pipeline_for(ROOT / kind.template, Path("../.."), {"prepare": Path("data") / name / "manifest.json"})
+    brought = kind.brought(Params.model_validate(content))
+    pipeline = pipeline_for(ROOT / kind.template, Path("../.."), brought.files)
     folder = tmp_path / "profiles" / name
     folder.mkdir(parents=True)
     (folder / "params.yaml").write_text(yaml_text(content))
@@ -146,4 +154,5 @@ def test_the_pipeline_of_a_profile_loads_with_a_stage_per_cell(name: str, tmp_pa
     coresets, learned, of_encoder = 4, 6, 4
     assert len(stages) == 6 + 3 * (2 * coresets + 2 * learned + of_encoder) + 2 * (coresets + learned)
     outside = {path for path in deps if path.parts[0] != "profiles"}
-    assert {path for path in outside if not (ROOT / path).exists()} == {Path("data") / name / "manifest.json"}
+    assert {path for path in outside if not (ROOT / path).exists()} == {
+        Path("data") / name / file for file in ANNOTATIONS[name]}

@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from repblend.params import read_params, read_yaml
+from repblend.encoders import hub
+from repblend.params import Params, read_params, read_yaml
 from repblend.store import read_json
-from repro import profile
+from repro import profile, run
 from repro.compose import compose, differences
-from repro.kinds import KINDS, MULTIMODAL
+from repro.inputs import HUB, link
+from repro.kinds import KINDS, MULTIMODAL, Brought
 from repro.pipeline import pipeline_for, yaml_text
 from repro.profiles import Profile, members, names, profile_of, profiles_of
+from repro.runner import Engine, Wishes
 from repro.workspace import find_root, workspace_environment
 from tests.end_to_end.workspace import Workspace
 from tests.tiny import tiny_content
@@ -35,6 +38,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Just the files of a clone that a workspace is made of; the working directory."""
     shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
     declare(tmp_path)
+    (tmp_path / "src/repblend").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -168,12 +172,12 @@ def test_differences_name_every_key_once() -> None:
 
 def test_a_file_that_a_user_brings_is_a_dependency(tmp_path: Path) -> None:
     way = Path("../..")
-    for brought, expected in ((Path("data/mine/manifest.json"), "../../data/mine/manifest.json"),
-                              (Path("/sets/mine/manifest.json"), "/sets/mine/manifest.json")):
-        stages = pipeline_for(ROOT / "dvc.yaml", way, {"prepare": brought})["stages"]
+    for brought, expected in ((Path("data/mine/mine_val.json"), "../../data/mine/mine_val.json"),
+                              (Path("/sets/mine/mine_val.json"), "/sets/mine/mine_val.json")):
+        stages = pipeline_for(ROOT / "dvc.yaml", way, {"prepare": [brought]})["stages"]
         assert stages["prepare"]["deps"][-1] == expected and expected not in stages["encode"]["deps"]
     with pytest.raises(ValueError, match=r"dvc\.yaml: has no stage fetch"):
-        pipeline_for(ROOT / "dvc.yaml", way, {"fetch": Path("x")})
+        pipeline_for(ROOT / "dvc.yaml", way, {"fetch": [Path("x")]})
 
 
 def test_a_workspaces_pipeline_is_the_clones_with_sources_from_there() -> None:
@@ -186,6 +190,38 @@ def test_a_workspaces_pipeline_is_the_clones_with_sources_from_there() -> None:
     assert "sets/random-${item.budget}.safetensors" in made["embed-coreset"]["deps"]
     assert {"../../paper/published", "../../benchmarks/efficiency.json", "metrics/evaluate",
             "metrics/encode.json"} <= set(made["report"]["deps"])
+
+
+def test_annotations_of_a_set_of_ones_own_are_what_prepare_depends_on() -> None:
+    def brought(data: dict) -> dict:
+        content = tiny_content() | {"data": {"image_size": 32, "max_caption_words": 60, "name": "mine"} | data}
+        found = KINDS[MULTIMODAL].brought(Params.model_validate(content))
+        assert found.folders == ((Path(data["folder"]),))
+        return {stage: [*map(str, files)] for stage, files in found.files.items()}
+
+    assert brought({"folder": "data/mine", "annotations": {"val": "held_out.json"}}) == {
+        "prepare": ["data/mine/mine_train.json", "data/mine/held_out.json", "data/mine/mine_test.json"]}
+    assert brought({"folder": "/sets/mine", "captions": "captions.csv"}) == {"prepare": ["/sets/mine/captions.csv"]}
+    assert KINDS[MULTIMODAL].brought(Params.model_validate(tiny_content())) == Brought()
+
+
+def test_a_checkout_sees_the_folders_that_git_does_not_have(tmp_path: Path) -> None:
+    clone, checkout = tmp_path / "clone", tmp_path / "checkout"
+    for folder in (clone / "data/mine", clone / "data/hub"):
+        folder.mkdir(parents=True)
+    (clone / "data/mine/x").write_text("x")
+    link(clone, checkout, [Path("data/mine"), Path("data/absent"), tmp_path])
+    assert (checkout / "data/mine/x").read_text() == "x" and (checkout / "data/hub").is_dir()
+    assert sorted(path.name for path in (checkout / "data").iterdir()) == ["hub", "mine"]
+    assert HUB == hub.HUB
+
+
+def test_a_data_set_that_is_not_there_is_named_before_anything_runs(files: Path, capsys: pytest.CaptureFixture) -> None:
+    (files / "conf/profiles/mine.yaml").write_text(
+        "# @package _global_\n" + yaml_text(tiny_content() | {"data": {
+            "name": "mine", "folder": "data/mine", "image_size": 32, "max_caption_words": 60}}))
+    assert run.main([], "mine", Wishes(Engine.LOCAL)) == 1
+    assert f"no such file: {files}/data/mine/mine_train.json, " in capsys.readouterr().err
 
 
 def test_from_inside_a_workspace_the_clone_is_found(clone: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

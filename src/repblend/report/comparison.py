@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from repblend.report.deviations import difference_in_deviations
-from repblend.report.metrics import RECALLS, Metrics
+from repblend.report.metrics import ENCODER_STUDENTS, RECALLS, Metrics
 from repblend.report.published import FOLDER, Entry, read_published
 from repblend.report.table import Cell, Column, Derived, Number, Published, Row, Table, stored_number
 from repblend.report.titles import RECALL_TITLES, title
 from repblend.store import JSON
 
 TITLES = {"flickr30k": "The paper's Table 1 (Flickr30K)", "coco": "The paper's Table 2 (COCO)"}
-"""Data set, as in `params.yaml` -> what its table is called."""
+"""Data set -> what its table is called."""
 SIX = tuple(name for name in RECALLS if name != "mean_recall")
 PROTOCOL = "faithful"
 NO_DIFFERENCE = "–"
@@ -77,15 +77,24 @@ def _lines(metrics: Metrics, dataset: str) -> Iterator[Line]:
     entries: dict[tuple[int | str, str], dict[str, Entry]] = {}
     for entry in read_published(metrics.repository, dataset):
         entries.setdefault((entry["budget"], entry["method"]), {})[entry["recall"]] = entry
-    was_run = metrics.dataset() == dataset
+    was_run = metrics.is_of(dataset)
     for (budget, method), recalls in entries.items():
-        name = method if budget == "full" else f"{method}-{budget}"
+        name = _our_name(metrics, method, budget)
         found = metrics.evaluation(name) if was_run else None
         if missing := set(SIX) - set(recalls):
             raise ValueError(f"{metrics.repository / FOLDER / dataset}.csv: {method} at budget {budget} lacks "
                              f"{', '.join(sorted(missing))}. Restore it with `git restore {FOLDER}`")
         pairs = tuple(Pair(recalls[recall].number("mean", "std"), _ours(found, recall)) for recall in SIX)
         yield Line(budget, method, pairs, metrics.file("evaluate", name) if found else None)
+
+
+def _our_name(metrics: Metrics, method: str, budget: int | str) -> str:
+    """The cell of ours for a published row. The published students on coresets train the image encoder: ours as well,
+    if such were asked for.
+    """
+    if budget == "full":
+        return method
+    return f"{method}{ENCODER_STUDENTS}-{budget}" if method in metrics.grid.encoder_coresets else f"{method}-{budget}"
 
 
 def _ours(found: JSON | None, recall: str) -> Number | None:

@@ -24,6 +24,8 @@ PROTOCOLS = ("held-out", "faithful")
 STAGES = ("prepare", "encode", "experts", "encoder-experts", "select", "distill", "specimens", "evaluate", "transfer",
           "embed")
 """What has metrics, in the pipeline's order. Run records are not among them: they change from run to run."""
+DATASETS = {"flickr30k": ("flickr30k",), "coco": ("coco", "coco_karpathy"), "cc3m": ("cc3m",)}
+"""A data set of the paper -> what `data.name` may be for it: its annotation files begin with that."""
 EFFICIENCY = "benchmarks/efficiency.json"
 """What the benchmark of efficiency wrote; it is committed, for times are not the pipeline's to reproduce."""
 
@@ -81,6 +83,10 @@ class Metrics:
         """Return the name of the data set that was prepared, or None if none was; raises as `evaluation`."""
         path = self.root / "metrics" / "prepare.json"
         return _checked(path, Prepared)["name"] if path.is_file() else None
+
+    def is_of(self, dataset: str) -> bool:
+        """Whether these are metrics of a published data set, named as in `DATASETS`; raises as `evaluation`."""
+        return self.dataset() in DATASETS[dataset]
 
     def encoders(self) -> JSON | None:
         """Return the names of the encoders whose features were used, or None if none were; raises as `evaluation`."""

@@ -64,7 +64,7 @@ def _our_rows(metrics: Metrics, dataset: str, budget: int) -> Iterator[Row]:
     """Ours by the faithful protocol, as published; only if this data set was run."""
     for method in COMPARED:
         name = f"{method}-{budget}"
-        found = metrics.transfer(name) if metrics.dataset() == dataset else None
+        found = metrics.transfer(name) if metrics.is_of(dataset) else None
         tried = found["architectures"] if found else {}
         numbers = [stored_number(tried[encoder]["protocols"]["faithful"], "mean_recall",
                                  f"architectures.{encoder}.protocols.faithful") if encoder in tried else None

@@ -17,6 +17,8 @@ from repblend.sections import Count, Fraction, Positive, PositiveReal, Section
 from repblend.sections import optional as optional
 
 Model = TypeVar("Model", bound=Section)
+AugmentOp = Literal["Identity", "AutoContrast", "Equalize", "Brightness", "Sharpness", "ShearX", "ShearY", "TranslateX",
+                    "TranslateY", "Rotate"]
 LossName = Literal["kl", "bce", "wbce", "infonce", "cwcl", "mse"]
 
 
@@ -29,15 +31,35 @@ class Compute(Section):
     """Images that pass through an image encoder at once."""
 
 
+class RandAugment(Section):
+    """Random operations on a view after its crop and flip (PAPER.md section 3)."""
+
+    num_ops: Positive
+    """Operations drawn per view, each applied with probability one half."""
+    magnitude: Annotated[int, Field(ge=0, le=10)]
+    ops: Annotated[list[AugmentOp], Field(min_length=1)]
+    """What is drawn from, with replacement. RepBlend's list lacks AutoContrast, that of LoRS and MTT-VL has it."""
+
+
 class Views(Section):
-    """Augmented views of the training images, made once and shared by all experts (DESIGN section 6)."""
+    """Augmented views of the training images (DESIGN section 6)."""
 
     num: Positive
-    """Views per training image. View 0 is the image itself."""
+    """Views per training image that are encoded once. View 0 is the image itself."""
     crop_scale_min: Annotated[float, Field(gt=0, le=1)]
     """Smallest share of the image's area that a random crop keeps."""
     flip: Fraction
     """Chance of a left-right flip."""
+    crop: Literal["square", "published"] = optional("square")
+    """Crop the square image, bilinear; or, as published, the image as it is, bicubic."""
+    rand_augment: RandAugment | None = optional(None)
+    """Only with published crops; null for none."""
+
+    @model_validator(mode="after")
+    def _operations_need_a_published_crop(self) -> Self:
+        if self.rand_augment and self.crop == "square":
+            raise ValueError("rand_augment works on published crops; set crop: published, or rand_augment: null")
+        return self
 
 
 class Encode(Section):
@@ -46,6 +68,8 @@ class Encode(Section):
     image_encoder: str
     text_encoder: str
     views: Views
+    storage: Literal["float32", "float16"] = optional("float32")
+    """Type in which features of training images and captions are kept; float16 takes half the disk."""
 
 
 class Heads(Section):
@@ -73,6 +97,8 @@ class Experts(Section):
     temperature: PositiveReal
     snapshots_every: Positive
     """Steps from one snapshot to the next. The paper keeps one per epoch."""
+    views: Literal["cached", "fresh"] = optional("cached")
+    """Every draw shows one of `encode.views.num` views; or, as published, one that was never shown before."""
 
 
 class EncoderExperts(Experts):

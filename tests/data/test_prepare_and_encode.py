@@ -3,8 +3,12 @@
 import hashlib
 import json
 import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,9 +16,9 @@ import torch
 
 from repblend.data.features import read_features
 from repblend.data.image_store import FolderStore
-from repblend.data.images import normalise, read_images
+from repblend.data.images import normalise
 from repblend.data.karpathy import read_annotations
-from repblend.data.views import make_view
+from repblend.data.views import CropOfSquare, ViewSource
 from repblend.encoders.registry import load_image_encoder, load_text_encoder
 from repblend.params import read_yaml
 
@@ -24,17 +28,29 @@ VAL, TEST, TRAIN, VIEWS, SIZE = 5, 6, 12, 3, 32
 
 def run_stages(workspace: Path, *stages: str, **environment: str) -> Path:
     """Run stages in processes of their own, as DVC does, with the repository's parameters on a smaller set."""
+    write_params(workspace)
+    for stage in stages:
+        process = start(workspace, stage, **environment)
+        output, errors = process.communicate()
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, stage, output, errors)
+    return workspace
+
+
+def start(workspace: Path, stage: str, **environment: str) -> subprocess.Popen:
+    paths = os.pathsep.join([str(ROOT / "src"), *sys.path])
+    return subprocess.Popen([sys.executable, "-m", "repblend.stages", stage], cwd=workspace, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": paths} | environment)
+
+
+def write_params(workspace: Path, **encode: object) -> None:
     params = read_yaml(ROOT / "params.yaml")
     params["data"] |= {"num_val": VAL, "num_test": TEST, "max_train": TRAIN, "image_size": SIZE}
     params["compute"] |= {"threads": 1, "encoder_chunk": 5}
+    params["encode"] |= encode
     params["encode"]["views"]["num"] = VIEWS
     workspace.mkdir(exist_ok=True)
     (workspace / "params.yaml").write_text(json.dumps(params))
-    paths = os.pathsep.join([str(ROOT / "src"), *sys.path])
-    for stage in stages:
-        subprocess.run([sys.executable, "-m", "repblend.stages", stage], cwd=workspace, check=True, capture_output=True,
-                       env=os.environ | {"PYTHONPATH": paths} | environment)
-    return workspace
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +90,11 @@ def test_features_are_those_of_each_image_view_and_caption(workspace: Path) -> N
     features = read_features(workspace / "features")
     annotations = read_annotations(workspace / "data/prepared", "openmoji", 60)
     image_encoder, text_encoder = load_image_encoder("efficientnet_lite0", SIZE), load_text_encoder("all-MiniLM-L6-v2")
-    pixels = read_images(FolderStore(workspace / "data/prepared"), [image.image for image in annotations.train], SIZE)
+    names = [image.image for image in annotations.train]
+    source = ViewSource(FolderStore(workspace / "data/prepared"), names, SIZE, CropOfSquare(SIZE, 0.5, 0.5), seed=0)
     for view in range(VIEWS):
-        shown = normalise(make_view(pixels, view, 0.5, 0.5, seed=0), image_encoder.mean, image_encoder.std)
+        pixels = torch.stack([source.view(number, view) for number in range(len(names))])
+        shown = normalise(pixels, image_encoder.mean, image_encoder.std)
         with torch.no_grad():
             expected = torch.cat([image_encoder.encode(image[None]) for image in shown])
         assert torch.allclose(features.train_images[view], expected, atol=1e-4)
@@ -98,3 +116,39 @@ def test_a_damaged_image_stops_encode_and_leaves_no_features(workspace: Path, tm
     assert f"{image.name}: expected a whole image file" in caught.value.stderr.decode()
     assert "Traceback" not in caught.value.stderr.decode()
     assert not (damaged / "features").exists() and not (damaged / "metrics/encode.json").exists()
+
+
+def test_a_killed_run_goes_on_where_it_stopped_to_the_same_bytes(workspace: Path, tmp_path: Path) -> None:
+    expected = hashes(workspace)
+    folder = tmp_path / "killed"
+    shutil.copytree(workspace, folder)
+    shutil.rmtree(folder / "features")
+    (folder / "metrics/encode.json").unlink()
+    process = start(folder, "encode")
+    while not list(folder.glob("checkpoints/encode/*/journal.json")) and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL and not (folder / "features").exists()
+    run_stages(folder, "encode")
+    assert hashes(folder) == expected
+    assert list((folder / "checkpoints/encode").iterdir()) == []
+    done = re.search(r"encode train_images.safetensors: (\d+) image done", (folder / "logs/encode.log").read_text())
+    assert int(done[1]) < TRAIN * VIEWS
+
+
+def test_float16_halves_the_training_features_and_rounds_them(workspace: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "half"
+    shutil.copytree(workspace, folder)
+    write_params(folder, storage="float16")
+    process = start(folder, "encode")
+    process.communicate()
+    full, half = (read_features(place / "features") for place in (workspace, folder))
+    assert process.returncode == 0
+    assert half.train_images.dtype == half.train_texts.dtype == torch.float16
+    assert torch.equal(half.train_images, full.train_images.half())
+    assert torch.equal(half.train_texts, full.train_texts.half())
+    assert torch.equal(half.val.images, full.val.images) and torch.equal(half.test.texts, full.test.texts)
+    rows = torch.tensor([3, 1])
+    assert torch.equal(half.texts_of(rows), full.train_texts[rows].half().float())
+    assert torch.equal(half.images_of(rows), full.train_images[0, rows].half().float())

@@ -1,46 +1,61 @@
 """Augmented views against torchvision's crop and resize, and the streams they are drawn from."""
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import hflip, resized_crop
 
-from repblend.data.views import draw_crop, make_view
+from repblend.data.image_store import FolderStore
+from repblend.data.images import read_images
+from repblend.data.views import CropOfSquare, ViewSource, draw_crop
 from repblend.streams import stream
 
+NUM_IMAGES, SIZE = 4, 32
+NAMES = [f"{number}.png" for number in range(NUM_IMAGES)]
 
-def some_images(number: int = 4, size: int = 32) -> torch.Tensor:
-    return torch.rand(number, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    draws = np.random.default_rng(0)
+    for name in NAMES:
+        Image.fromarray(draws.integers(0, 256, (40, 56, 3), dtype=np.uint8)).save(tmp_path / name)
+    return FolderStore(tmp_path)
 
 
-def test_view_zero_is_the_image_itself() -> None:
-    images = some_images()
-    assert torch.equal(make_view(images, 0, 0.5, 1.0, seed=3), images)
+def views_of(store: FolderStore, view: int, flip: float = 0.5, seed: int = 0) -> torch.Tensor:
+    source = ViewSource(store, NAMES, SIZE, CropOfSquare(SIZE, 0.5, flip), seed)
+    return torch.stack([source.view(number, view) for number in range(NUM_IMAGES)])
+
+
+def test_view_zero_is_the_image_itself(store: FolderStore) -> None:
+    assert torch.equal(views_of(store, 0, flip=1.0), read_images(store, NAMES, SIZE))
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
-def test_a_view_is_torchvisions_crop_of_the_drawn_box(flip: float) -> None:
-    images = some_images()
-    views = make_view(images, 2, 0.5, flip, seed=3)
+def test_a_view_is_torchvisions_crop_of_the_drawn_box(store: FolderStore, flip: float) -> None:
+    images, views = read_images(store, NAMES, SIZE), views_of(store, 2, flip, seed=3)
     for number, (image, view) in enumerate(zip(images, views, strict=True)):
-        top, left, height, width = draw_crop(32, 0.5, stream(3, "view", 2, number))
-        expected = resized_crop(image, top, left, height, width, [32, 32], InterpolationMode.BILINEAR, antialias=True)
+        top, left, height, width = draw_crop(SIZE, 0.5, stream(3, "view", 2, number))
+        expected = resized_crop(image, top, left, height, width, [SIZE, SIZE], InterpolationMode.BILINEAR,
+                                antialias=True)
         assert torch.allclose(view, hflip(expected) if flip else expected, atol=1e-6)
 
 
-def test_a_view_does_not_depend_on_the_other_images() -> None:
-    images = some_images(6)
-    assert torch.equal(make_view(images, 1, 0.5, 0.5, seed=0)[:2], make_view(images[:2], 1, 0.5, 0.5, seed=0))
+def test_views_repeat_and_differ_by_view_and_by_seed(store: FolderStore) -> None:
+    first = views_of(store, 1)
+    assert torch.equal(first, views_of(store, 1))
+    assert not torch.equal(first, views_of(store, 2))
+    assert not torch.equal(first, views_of(store, 1, seed=1))
 
 
-def test_views_repeat_and_differ_by_view_and_by_seed() -> None:
-    images = some_images()
-    first = make_view(images, 1, 0.5, 0.5, seed=0)
-    assert torch.equal(first, make_view(images, 1, 0.5, 0.5, seed=0))
-    assert not torch.equal(first, make_view(images, 2, 0.5, 0.5, seed=0))
-    assert not torch.equal(first, make_view(images, 1, 0.5, 0.5, seed=1))
+def test_all_views_of_an_image_are_the_single_ones(store: FolderStore) -> None:
+    source = ViewSource(store, NAMES, SIZE, CropOfSquare(SIZE, 0.5, 0.5), seed=0)
+    assert torch.equal(source.views(2, 3), torch.stack([source.view(2, view) for view in range(3)]))
 
 
 def test_crops_lie_in_the_image_and_keep_the_share_and_shape_asked_for() -> None:
@@ -61,6 +76,7 @@ def test_crops_lie_in_the_image_and_keep_the_share_and_shape_asked_for() -> None
 
 def test_about_the_share_asked_for_is_flipped() -> None:
     ramp = torch.arange(16.0).expand(400, 3, 16, 16)
-    views = make_view(ramp, 1, 1.0, 0.3, seed=0)
+    augment = CropOfSquare(16, 1.0, 0.3)
+    views = torch.stack([augment.crop(image, stream(0, "view", number)) for number, image in enumerate(ramp)])
     flipped = (views[:, 0, 0, 0] > views[:, 0, 0, -1]).float().mean().item()
     assert flipped == pytest.approx(0.3, abs=0.07)

@@ -3,6 +3,7 @@
 Shapes: V views, I training images, M training captions (pairs), N images and C captions of a split.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import torch
 from torch import Tensor
 
 from repblend.store import atomic_path, read_tensors, write_tensors
+
+TYPES = {"features": (torch.float32, torch.float16), "image_index": (torch.int64,), "text_to_image": (torch.int64,)}
+"""What may be stored otherwise than as float32."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,9 @@ class Features:
     """All splits, as the frozen encoders see them; not normalised to unit length."""
 
     train_images: Tensor
-    """(V, I, D_img) float32; view 0 is the image itself."""
+    """(V, I, D_img) float32 or float16; view 0 is the image itself."""
     train_texts: Tensor
-    """(M, D_txt) float32, one row per caption."""
+    """(M, D_txt) float32 or float16, one row per caption."""
     train_image_index: Tensor
     """(M,) int64: which image a caption belongs to."""
     val: SplitFeatures
@@ -41,6 +45,14 @@ class Features:
     def widths(self) -> tuple[int, int]:
         """D_img and D_txt."""
         return self.train_images.shape[-1], self.train_texts.shape[-1]
+
+    def images_of(self, images: Tensor) -> Tensor:
+        """Return features (B, D_img) float32 of training images (B,) int64, as they are."""
+        return self.train_images[0, images].float()
+
+    def texts_of(self, captions: Tensor | Sequence[int]) -> Tensor:
+        """Return features (B, D_txt) float32 of rows of the training captions."""
+        return self.train_texts[captions].float()
 
 
 def feature_files(folder: Path) -> list[Path]:
@@ -66,6 +78,8 @@ def write_features(folder: Path, features: Features) -> None:
 def read_features(folder: Path) -> Features:
     """Read the cache and check that its parts belong together.
 
+    Nothing is loaded: the tensors are the files, mapped into memory, and the system reads what is looked at.
+
     Raises:
         ValueError: a file is missing or damaged, lacks a tensor, or types or shapes disagree.
     """
@@ -89,10 +103,10 @@ def _tensors(path: Path, *names: str) -> list[Tensor]:
         raise ValueError(f"{path}: tensor '{missing[0]}' is missing, expected {', '.join(names)}. Delete the folder "
                          "and run `dvc repro encode`")
     for name in names:
-        expected = torch.int64 if name in ("image_index", "text_to_image") else torch.float32
-        if tensors[name].dtype != expected:
-            raise ValueError(f"{path}: tensor '{name}' is {tensors[name].dtype}, expected {expected}. Delete the "
-                             "folder and run `dvc repro encode`")
+        expected = TYPES.get(name, (torch.float32,))
+        if tensors[name].dtype not in expected:
+            raise ValueError(f"{path}: tensor '{name}' is {tensors[name].dtype}, expected "
+                             f"{' or '.join(map(str, expected))}. Delete the folder and run `dvc repro encode`")
     return [tensors[name] for name in names]
 
 

@@ -26,7 +26,21 @@ def read_image(store: ImageStore, name: str, size: int) -> Tensor:
     Raises:
         ValueError: the image is missing, empty, truncated or no image; the message names it.
     """
-    image = decode(store.read(name), store.locate(name)).resize((size, size), Image.Resampling.BICUBIC)
+    return square(open_image(store, name), size)
+
+
+def open_image(store: ImageStore, name: str) -> Image.Image:
+    """Read one image as it is, in RGB; raises as `read_image`."""
+    return decode(store.read(name), store.locate(name))
+
+
+def square(image: Image.Image, size: int) -> Tensor:
+    """Resize an RGB image to a square (bicubic), (3, size, size) float32 in [0, 1]."""
+    return as_tensor(image.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def as_tensor(image: Image.Image) -> Tensor:
+    """Return an RGB image as (3, H, W) float32 in [0, 1]."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 

@@ -1,47 +1,94 @@
-"""Augmented views of training images: a random resized crop and a flip (PAPER.md section 3, Transforms).
+"""Augmented views of training images (PAPER.md section 3, Transforms).
 
-Made once per image and shared by all experts (DESIGN section 6). Every view of every image has a random stream of its
-own, so neither the number of views nor the order of work changes a view.
+Every view of every image has a random stream of its own, so neither the number of views nor the order of work changes
+a view. The first few are encoded once and shared by all experts; an expert may as well ask for views that nobody has
+seen before (DESIGN section 6). Here, a view is a random resized crop of the square image and a flip; what is published
+is made from the image as it is: see `repblend.data.published_views`.
 
-Shapes: N images, H height and width.
+Shapes: V views, H height and width.
 """
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from repblend.data.image_store import ImageStore
+from repblend.data.images import open_image, square
 from repblend.streams import stream
 
 ASPECT_RATIO = 4 / 3
 """Crops are at most this much wider than high, or higher than wide, as in torchvision's RandomResizedCrop."""
+UNLIMITED = 2**62
+"""Number of views where every draw is to show another one."""
+
+Augment = Callable[[Image.Image, torch.Generator], Tensor]
+"""From an image as it is (RGB) and a random stream to a view of it, (3, H, H) float32 in [0, 1]."""
 
 
-def make_view(images: Tensor, view: int, crop_scale_min: float, flip: float, seed: int) -> Tensor:
-    """Return one view of every image.
+@dataclass(frozen=True)
+class ViewSource:
+    """The views of a dataset's images, made from the files whenever they are asked for, by any number of threads."""
 
-    Args:
-        images: (N, 3, H, H), in [0, 1] or normalised.
-        view: its number. View 0 is the images themselves.
-        crop_scale_min: smallest share of the area that a crop keeps, in (0, 1].
-        flip: chance of a left-right flip.
+    store: ImageStore
+    names: Sequence[str]
+    """Of all images, as the annotations give them."""
+    size: int
+    """H."""
+    augment: Augment
+    seed: int
 
-    Returns:
-        (N, 3, H, H).
-    """
-    if view == 0:
-        return images
-    return torch.stack([_augment(image, crop_scale_min, flip, stream(seed, "view", view, number))
-                        for number, image in enumerate(images)])
+    def view(self, image: int, view: int) -> Tensor:
+        """Return one view, (3, H, H) float32 in [0, 1]; view 0 is the image itself.
+
+        Args:
+            image: its position in `names`.
+            view: 0 .. UNLIMITED - 1.
+
+        Raises:
+            ValueError: the image cannot be read; the message names it.
+        """
+        return self._view(self._open(image), image, view)
+
+    def views(self, image: int, num_views: int) -> Tensor:
+        """Return views 0 .. V - 1, (V, 3, H, H), from one reading of the file; raises as `view`."""
+        opened = self._open(image)
+        return torch.stack([self._view(opened, image, view) for view in range(num_views)])
+
+    def _open(self, image: int) -> Image.Image:
+        return open_image(self.store, self.names[image])
+
+    def _view(self, opened: Image.Image, image: int, view: int) -> Tensor:
+        if view == 0:
+            return square(opened, self.size)
+        return self.augment(opened, stream(self.seed, "view", view, image))
 
 
-def _augment(image: Tensor, crop_scale_min: float, flip: float, generator: torch.Generator) -> Tensor:
-    top, left, height, width = draw_crop(image.shape[-1], crop_scale_min, generator)
-    flipped = torch.rand((), generator=generator) < flip
-    crop = image[:, top:top + height, left:left + width]
-    resized = F.interpolate(crop[None], size=image.shape[-2:], mode="bilinear", antialias=True, align_corners=False)[0]
-    return resized.flip(-1) if flipped else resized
+@dataclass(frozen=True)
+class CropOfSquare:
+    """A random resized crop of the square image, bilinear, and a flip."""
+
+    size: int
+    crop_scale_min: float
+    """Smallest share of the area that a crop keeps, in (0, 1]."""
+    flip: float
+    """Chance of a left-right flip."""
+
+    def __call__(self, image: Image.Image, generator: torch.Generator) -> Tensor:
+        return self.crop(square(image, self.size), generator)
+
+    def crop(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Augment a square image (3, H, H)."""
+        top, left, height, width = draw_crop(image.shape[-1], self.crop_scale_min, generator)
+        flipped = torch.rand((), generator=generator) < self.flip
+        crop = image[:, top:top + height, left:left + width]
+        resized = F.interpolate(crop[None], size=image.shape[-2:], mode="bilinear", antialias=True,
+                                align_corners=False)[0]
+        return resized.flip(-1) if flipped else resized
 
 
 def draw_crop(size: int, scale_min: float, generator: torch.Generator) -> tuple[int, int, int, int]:

@@ -6,7 +6,7 @@ token) and `open_clip:OWNER/NAME` (images and texts); or a local folder of the h
 `transformers:/path`, `open_clip:local-dir:/path`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from repblend.encoders import packaged
 from repblend.encoders.image import ImageEncoder
 from repblend.encoders.libraries import open_clip_model, timm_model, transformers_model
-from repblend.encoders.text import BATCH_SIZE, Pool, TextEncoder, first_token, unit_first_token, unit_mean
+from repblend.encoders.text import (
+    BATCH_SIZE,
+    CaptionEncoder,
+    Pool,
+    TextEncoder,
+    first_token,
+    unit_first_token,
+    unit_mean,
+)
 from repblend.progress import progress
 
 PUBLISHED_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -130,7 +138,7 @@ def _checked(name: str, module: nn.Module, image_size: int, feature_dim: int) ->
     return encoder
 
 
-def load_text_encoder(name: str) -> TextEncoder:
+def load_text_encoder(name: str) -> CaptionEncoder:
     """Load a frozen text encoder; names and errors as `load_image_encoder`."""
     library, _, rest = name.partition(":")
     if name in TEXT_ENCODERS:
@@ -144,14 +152,23 @@ def load_text_encoder(name: str) -> TextEncoder:
                      f"{', '.join((*TEXT_ENCODERS, *CLIP_TEXT_ENCODERS))}, or transformers:NAME, or open_clip:NAME")
 
 
-class OpenClipTextEncoder:
+class OpenClipTextEncoder(CaptionEncoder):
     """The text tower of an open_clip model."""
 
     def __init__(self, module: nn.Module, tokenizer: Callable) -> None:
         self._module, self._tokenizer = module.eval().requires_grad_(False), tokenizer
 
-    def encode(self, captions: list[str]) -> Tensor:
-        """Return (len(captions), D) float32 embeddings, in the order given; all captions have the model's length."""
-        batches = progress(self._tokenizer(list(captions)).split(BATCH_SIZE), "encode captions", "batch")
+    @property
+    def feature_dim(self) -> int:
+        return self._embed(["a"]).shape[-1]
+
+    def encode_batches(self, captions: Sequence[str], first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield batches in the order given; all captions have the model's length."""
+        starts = range(0, len(captions), BATCH_SIZE)[first:]
+        for start in progress(starts, "encode captions", "batch", start=first):
+            batch = captions[start:start + BATCH_SIZE]
+            yield torch.arange(start, start + len(batch)), self._embed(batch)
+
+    def _embed(self, captions: Sequence[str]) -> Tensor:
         with torch.no_grad():
-            return torch.cat([self._module.encode_text(batch_BT) for batch_BT in batches])
+            return self._module.encode_text(self._tokenizer(list(captions)))

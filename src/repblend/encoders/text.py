@@ -3,8 +3,10 @@
 Shapes: B captions, T tokens, D embedding width.
 """
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,6 +18,7 @@ Pool = Callable[[Tensor, Tensor], Tensor]
 MAX_TOKENS = 256
 """Longer captions are cut, as the MiniLM sentence encoder does; a model made for fewer cuts at its own limit."""
 BATCH_SIZE = 32
+CAPTIONS_TOKENIZED_AT_ONCE = 10_000
 
 
 def first_token(hidden: Tensor, mask: Tensor) -> Tensor:
@@ -34,27 +37,58 @@ def unit_mean(hidden: Tensor, mask: Tensor) -> Tensor:
     return F.normalize((hidden * weights).sum(dim=1) / weights.sum(dim=1), dim=-1)
 
 
-class TextEncoder:
-    """A frozen transformer with its tokenizer."""
+class CaptionEncoder(ABC):
+    """What turns captions into embeddings."""
+
+    @property
+    @abstractmethod
+    def feature_dim(self) -> int:
+        """D."""
+
+    @abstractmethod
+    def encode_batches(self, captions: Sequence[str], first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield embeddings batch by batch: which captions they belong to (B,) int64, and (B, D) float32.
+
+        Args:
+            first: the batch to begin with; earlier ones were used already. Changes no batch.
+        """
+
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        """Return (len(captions), D) float32 embeddings, in the order given."""
+        rows, embeddings = zip(*self.encode_batches(captions), strict=True)
+        return torch.cat(embeddings)[torch.cat(rows).argsort()]
+
+
+class TextEncoder(CaptionEncoder):
+    """A frozen transformer with its tokenizer.
+
+    Captions of the same length in tokens go through together, so nothing is padded and a caption's embedding does not
+    depend on what else is encoded (but for the last bits, with the size of its batch).
+    """
 
     def __init__(self, module: nn.Module, tokenizer: Callable, pool: Pool) -> None:
         self._module, self._tokenizer, self._pool = module.eval().requires_grad_(False), tokenizer, pool
 
-    def encode(self, captions: Sequence[str]) -> Tensor:
-        """Return (len(captions), D) float32 embeddings, in the order given.
+    @property
+    def feature_dim(self) -> int:
+        return self._module.config.hidden_size
 
-        Captions of the same length in tokens go through together, so nothing is padded and a caption's embedding does
-        not depend on what else is encoded (but for the last bits, with the size of its batch).
-        """
-        max_tokens = min(MAX_TOKENS, self._tokenizer.model_max_length)
-        tokens = self._tokenizer(list(captions), truncation=True, max_length=max_tokens)["input_ids"]
+    def encode_batches(self, captions: Sequence[str], first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield batches, shortest captions first; of all captions only the tokens are held, four bytes each."""
+        tokens = self._tokenize(captions)
         order = sorted(range(len(captions)), key=lambda row: (len(tokens[row]), row))
         batches = _equal_lengths(order, [len(row) for row in tokens])
-        encoded = [self._forward(torch.tensor([tokens[row] for row in batch]))
-                   for batch in progress(batches, "encode captions", "batch")]
-        restored = torch.empty(len(captions), dtype=torch.long)
-        restored[torch.tensor(order)] = torch.arange(len(captions))
-        return torch.cat(encoded)[restored]
+        done = sum(map(len, batches[:first]))
+        for batch in progress(batches[first:], "encode captions", "caption", start=done, total=len(captions), size=len):
+            yield torch.tensor(batch), self._forward(torch.from_numpy(np.stack([tokens[row] for row in batch])).long())
+
+    def _tokenize(self, captions: Sequence[str]) -> list[np.ndarray]:
+        """Token numbers of every caption; what else a tokenizer says of it is held for a piece of the captions only."""
+        max_tokens = min(MAX_TOKENS, self._tokenizer.model_max_length)
+        pieces = (captions[first:first + CAPTIONS_TOKENIZED_AT_ONCE]
+                  for first in range(0, len(captions), CAPTIONS_TOKENIZED_AT_ONCE))
+        return [np.array(row, np.int32) for piece in pieces
+                for row in self._tokenizer(list(piece), truncation=True, max_length=max_tokens)["input_ids"]]
 
     def _forward(self, tokens: Tensor) -> Tensor:
         mask = torch.ones_like(tokens)

@@ -72,6 +72,6 @@ class Evaluator:
         return student_masks(self.seed, self.num_seeds, self.towers, epoch)
 
     def _epoch(self, pairs: TrainingPairs, epoch: int) -> list[list[ExpertBatch]]:
-        return [draw_epoch(len(pairs.texts), len(pairs.views), self.batch_size,
+        return [draw_epoch(len(pairs.texts), pairs.num_views, self.batch_size,
                            stream(self.seed, "evaluate", "full data", number, epoch))
                 for number in range(self.num_seeds)]

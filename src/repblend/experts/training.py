@@ -7,7 +7,7 @@ Shapes: V views, I images, M pairs (captions), B pairs of a batch, P parameters.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -17,21 +17,44 @@ from repblend.matching.losses import cosine_logits, infonce
 from repblend.matching.step import NO_DROPOUT, Masks, PerModality, Student
 
 
+class Pairs(Protocol):
+    """A training set that batches are drawn from."""
+
+    texts: Tensor
+    """(M, D_txt), one row per caption."""
+
+    @property
+    def num_views(self) -> int:
+        """Views per image that draws choose from."""
+
+    def batches(self, draws: Iterable["ExpertBatch"]) -> Iterator[tuple["ExpertBatch", Tensor, Tensor]]:
+        """Yield each draw with what it shows of images, and text features (B, D_txt)."""
+
+
 @dataclass(frozen=True)
 class TrainingPairs:
     """The real training set as frozen features."""
 
     views: Tensor
-    """(V, I, D_img) features of V augmented views of every image."""
+    """(V, I, D_img) float32 or float16: features of V augmented views of every image; may lie on the disk."""
     texts: Tensor
-    """(M, D_txt), one row per caption."""
+    """(M, D_txt) float32 or float16, one row per caption; may lie on the disk."""
     image_index: Tensor
     """(M,) int64: which image a caption belongs to."""
 
+    @property
+    def num_views(self) -> int:
+        """V."""
+        return len(self.views)
+
+    def batches(self, draws: Iterable["ExpertBatch"]) -> Iterator[tuple["ExpertBatch", Tensor, Tensor]]:
+        """Yield each draw with image features (B, D_img) and text features (B, D_txt) of its pairs."""
+        return ((draw, *self.batch(draw)) for draw in draws)
+
     def batch(self, draw: "ExpertBatch") -> tuple[Tensor, Tensor]:
         """Return image features (B, D_img) and text features (B, D_txt) of the drawn pairs."""
-        texts = self.texts[draw.pairs] if draw.texts is None else draw.texts
-        return self.views[draw.views, self.image_index[draw.pairs]], texts
+        texts = self.texts[draw.pairs].float() if draw.texts is None else draw.texts
+        return self.views[draw.views, self.image_index[draw.pairs]].float(), texts
 
 
 class ExpertBatch(NamedTuple):
@@ -69,7 +92,7 @@ def with_dropout(draws: Iterable[ExpertBatch], draw_masks: DrawMasks,
     return (draw._replace(masks=draw_masks(len(draw.pairs), generator)) for draw in draws)
 
 
-def train_expert(pairs: TrainingPairs, initial: PerModality, batches: Iterator[ExpertBatch], student: Student,
+def train_expert(pairs: Pairs, initial: PerModality, batches: Iterator[ExpertBatch], student: Student,
                  lr: float, momentum: float, weight_decay: float,
                  temperature: float) -> Iterator[tuple[StepResult, PerModality]]:
     """Train both heads and yield, after every step, its result and the parameters.
@@ -85,8 +108,7 @@ def train_expert(pairs: TrainingPairs, initial: PerModality, batches: Iterator[E
     """
     heads = PerModality(*(value.clone().requires_grad_() for value in initial))
     optimiser = torch.optim.SGD(heads, lr=lr, momentum=momentum, weight_decay=weight_decay)
-    for draw in batches:
-        images, texts = pairs.batch(draw)
+    for draw, images, texts in pairs.batches(batches):
         dropping = student.dropping(draw.masks)
         logits = cosine_logits(dropping.embed_images(images, heads.img), dropping.text(texts, heads.txt), temperature)
         loss = infonce(logits, torch.eye(len(logits), dtype=logits.dtype))

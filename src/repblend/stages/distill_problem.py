@@ -137,7 +137,7 @@ class Problem:
     def _student(self, objective: Objective) -> Student:
         """What is matched; a few initial pairs show how its loss is best differentiated twice."""
         few = self.initial_pairs[:TRIAL_PAIRS]
-        data = SyntheticData(self.model.inputs(self.initial_images[:TRIAL_PAIRS]), self.features.train_texts[few],
+        data = SyntheticData(self.model.inputs(self.initial_images[:TRIAL_PAIRS]), self.features.texts_of(few),
                              IdentitySimilarity(len(few)))
         return with_fastest_second_order(self.model.towers.student, data, self.trajectories.snapshot(0, 0), objective)
 
@@ -148,7 +148,7 @@ class Problem:
 
     def _initial(self) -> Learned:
         rates = PerModality(torch.tensor(self.settings.initial_lr_img), torch.tensor(self.settings.initial_lr_txt))
-        return Learned(self.initial_images, self.features.train_texts[self.initial_pairs], self._similarity(), rates,
+        return Learned(self.initial_images, self.features.texts_of(self.initial_pairs), self._similarity(), rates,
                        RATE_SPACES[self.settings.rate_space])
 
     def _similarity(self) -> Similarity:
@@ -228,7 +228,7 @@ def pose(context: StageContext) -> Problem:
         recipe=_recipe(params, settings, schedule.epochs),
         initial_pairs=initial,
         initial_images=initial_images,
-        initial_embedded=reference(initial_images, features.train_texts[initial]),
+        initial_embedded=reference(initial_images, features.texts_of(initial)),
         captions=[caption for image in train for caption in image.captions],
         inputs=[*feature_files(paths.features), *trajectory_files(paths.experts),
                 *(trajectory_files(experts) if matches_encoder else []), paths.data / "manifest.json"],

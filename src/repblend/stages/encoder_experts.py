@@ -1,6 +1,7 @@
 """Stage `encoder-experts`: experts that train the whole image encoder and a text head (PAPER.md sections 2 and 5.4).
 
-What MTT-VL, TESLA-VL and LoRS match. The experts see the same augmented views as those of stage `experts`, as pixels.
+What MTT-VL, TESLA-VL and LoRS match. The experts see augmented views as those of stage `experts` do, but as pixels that
+are read from the files when they are drawn.
 Trained on all real pairs, they are the upper bound of students of their kind as well, with an expert as a seed and a
 snapshot as an epoch.
 """
@@ -8,17 +9,14 @@ snapshot as an epoch.
 import torch
 
 from repblend.data.features import Features, feature_files, read_features
-from repblend.data.image_store import open_images
-from repblend.data.images import normalise, read_images
-from repblend.data.karpathy import read_annotations
-from repblend.data.views import make_view
 from repblend.encoders.image import ImageEncoder
 from repblend.encoders.registry import load_image_encoder
 from repblend.evaluation.protocol import Scores
-from repblend.experts.training import TrainingPairs
+from repblend.experts.from_files import PairsFromFiles
 from repblend.experts.trajectories import TrajectoryStore
 from repblend.matching.step import PerModality
 from repblend.stages.context import ENCODER_STUDENTS, StageContext
+from repblend.stages.drawn_pairs import pairs_from_files
 from repblend.stages.expert_training import ExpertProblem, train_experts
 from repblend.stages.provenance import provenance
 from repblend.stages.students import StudentModel, encoder_students
@@ -35,7 +33,7 @@ def run(context: StageContext) -> None:
     features = read_features(paths.features)
     encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
     model = encoder_students(encoder, params, paths, features)
-    problem = ExpertProblem("encoder expert", params.encoder_experts, _pixel_pairs(context, features, encoder),
+    problem = ExpertProblem("encoder expert", params.encoder_experts, _pairs(context, features, encoder),
                             model.val, model.towers)
     inputs = [*sorted(feature_files(paths.features)), paths.data / "manifest.json"]
     train_experts(context, SECTIONS, problem, paths.encoder_experts, inputs)
@@ -58,12 +56,5 @@ def _scores(context: StageContext, model: StudentModel) -> Scores:
     return scores
 
 
-def _pixel_pairs(context: StageContext, features: Features, encoder: ImageEncoder) -> TrainingPairs:
-    """The real training set with every view of every image as normalised pixels, (V, I, 3, H, W)."""
-    params, views = context.params, context.params.encode.views
-    train = read_annotations(context.paths.data, params.data.name, params.data.max_caption_words).train
-    store = open_images(context.paths.data, context.paths.repository)
-    images = read_images(store, [image.image for image in train], params.data.image_size)
-    shown = [normalise(make_view(images, view, views.crop_scale_min, views.flip, params.seed), encoder.mean,
-                       encoder.std) for view in range(views.num)]
-    return TrainingPairs(torch.stack(shown), features.train_texts, features.train_image_index)
+def _pairs(context: StageContext, features: Features, encoder: ImageEncoder) -> PairsFromFiles:
+    return pairs_from_files(context, context.params.encoder_experts, features, encoder, lambda pixels: pixels)

@@ -9,8 +9,8 @@ from repblend.evaluation.protocol import Split, score
 from repblend.evaluation.towers import Towers
 from repblend.experts.training import (
     ExpertBatch,
+    Pairs,
     StepResult,
-    TrainingPairs,
     draw_epoch,
     train_expert,
     with_dropout,
@@ -33,7 +33,7 @@ class ExpertProblem:
     purpose: str
     """First name of the experts' random streams."""
     settings: Experts
-    pairs: TrainingPairs
+    pairs: Pairs
     val: Split
     towers: Towers
 
@@ -79,7 +79,7 @@ def _draws(number: int, problem: ExpertProblem, seed: int) -> Iterator[ExpertBat
     pairs, settings = problem.pairs, problem.settings
     for epoch in range(settings.epochs):
         generator, masks = (stream(seed, problem.purpose, number, purpose, epoch) for purpose in ("epoch", "dropout"))
-        draws = draw_epoch(len(pairs.texts), len(pairs.views), settings.batch_size, generator)
+        draws = draw_epoch(len(pairs.texts), pairs.num_views, settings.batch_size, generator)
         yield from with_dropout(draws, problem.towers.draw_masks, masks)
 
 

@@ -1,21 +1,40 @@
-"""Stage `experts`: train the expert heads on the cached features and keep their trajectories (PAPER.md section 5.4).
+"""Stage `experts`: train the expert heads on frozen features and keep their trajectories (PAPER.md section 5.4).
 
-Resumes after the last expert that was finished; every expert draws from streams of its own, so the bytes are the same.
+The features are those that stage `encode` cached; with `experts.views: fresh`, as published, images are augmented anew
+and encoded whenever they are drawn. Resumes after the last expert that was finished; every expert draws from streams of
+its own, so the bytes are the same.
 """
 
-from repblend.data.features import feature_files, read_features
+from functools import partial
+
+from repblend.data.features import Features, feature_files, read_features
+from repblend.encoders.image import encode_in_chunks
+from repblend.encoders.registry import load_image_encoder
 from repblend.evaluation.towers import HeadPair
+from repblend.experts.training import Pairs
 from repblend.stages.context import StageContext
+from repblend.stages.drawn_pairs import pairs_from_files
 from repblend.stages.expert_training import ExpertProblem, train_experts
 from repblend.stages.students import training_pairs
 
-SECTIONS = ["compute", "heads", "experts"]
+SECTIONS = ["compute", "data", "encode", "heads", "experts"]
+SECTIONS_CACHED = ["compute", "heads", "experts"]
+"""Those that decide what is trained on cached features, besides the features themselves."""
 
 
 def run(context: StageContext) -> None:
     """Train all experts; write `experts/` and `metrics/experts.json`."""
     params, paths = context.params, context.paths
-    features = read_features(paths.features)
-    problem = ExpertProblem("expert", params.experts, training_pairs(features), features.val,
+    features, fresh = read_features(paths.features), params.experts.views == "fresh"
+    pairs = _fresh_pairs(context, features) if fresh else training_pairs(features)
+    problem = ExpertProblem("expert", params.experts, pairs, features.val,
                             HeadPair.of_widths(*features.widths, params.heads.width, params.heads.dropout))
-    train_experts(context, SECTIONS, problem, paths.experts, sorted(feature_files(paths.features)))
+    inputs = [*sorted(feature_files(paths.features)), *([paths.data / "manifest.json"] if fresh else [])]
+    train_experts(context, SECTIONS if fresh else SECTIONS_CACHED, problem, paths.experts, inputs)
+
+
+def _fresh_pairs(context: StageContext, features: Features) -> Pairs:
+    params = context.params
+    encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
+    encode = partial(encode_in_chunks, encoder, chunk=params.compute.encoder_chunk)
+    return pairs_from_files(context, params.experts, features, encoder, encode)

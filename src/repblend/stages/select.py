@@ -1,5 +1,6 @@
 """Stage `select`: choose a coreset of real pairs (PAPER.md section 10)."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import torch
@@ -40,7 +41,7 @@ def run(context: StageContext) -> None:
     images = read_pixels(paths, shown, params.data.image_size, encoder)
     select = params.select
     metadata = {"cell": cell.to_json(), "loss": select.loss, "pairs": pairs}
-    SyntheticSet(images, features.train_texts[pairs], IdentitySimilarity(len(pairs)), select.lr_img[cell.method],
+    SyntheticSet(images, features.texts_of(pairs), IdentitySimilarity(len(pairs)), select.lr_img[cell.method],
                  select.lr_txt[cell.method], metadata).write(paths.set(cell))
     captions = [caption for image in train for caption in image.captions]
     write_json(paths.metrics("select", cell), {
@@ -94,13 +95,13 @@ def _joint(candidates: Tensor, features: Features, params: Params) -> Tensor:
     """Joint features (I, 2 D) of the candidates under heads that were warmed up on the real pairs."""
     heads = _heads(features, params)
     warm = _warm_up(features, params.select.warm_up, heads, params.seed)
-    images = features.train_images[0][features.train_image_index[candidates]]
-    return joint_features(images, features.train_texts[candidates], warm, heads.student)
+    images = features.images_of(features.train_image_index[candidates])
+    return joint_features(images, features.texts_of(candidates), warm, heads.student)
 
 
 def _warm_up(features: Features, settings: WarmUp, heads: HeadPair, seed: int) -> PerModality:
     epochs = _warm_up_epochs(features, settings, settings.epochs, seed)
-    return list(_warm_up_heads(features, settings, epochs, heads, seed))[-1]
+    return deque(_warm_up_heads(features, settings, epochs, heads, seed), maxlen=1)[0]  # never all of them in memory
 
 
 def _times_forgotten(features: Features, settings: WarmUp, num_epochs: int, heads: HeadPair, seed: int) -> Tensor:
@@ -113,7 +114,7 @@ def _times_forgotten(features: Features, settings: WarmUp, num_epochs: int, head
 
 def _warm_up_epochs(features: Features, settings: WarmUp, num_epochs: int, seed: int) -> list[list[ExpertBatch]]:
     pairs = training_pairs(features)
-    return [draw_epoch(len(pairs.texts), len(pairs.views), settings.batch_size,
+    return [draw_epoch(len(pairs.texts), pairs.num_views, settings.batch_size,
                        stream(seed, "coreset", "warm-up", "epoch", epoch)) for epoch in range(num_epochs)]
 
 

@@ -18,7 +18,7 @@ from repblend.data.karpathy import AnnotatedImage, Annotations, read_annotations
 from repblend.encoders.hub import checkpoints_used
 from repblend.encoders.image import ImageEncoder, encode_in_chunks
 from repblend.encoders.registry import load_image_encoder, load_text_encoder
-from repblend.encoders.text import TextEncoder
+from repblend.encoders.text import CaptionEncoder
 from repblend.evaluation.protocol import Scores
 from repblend.evaluation.recall import chance_recalls
 from repblend.evaluation.towers import HeadPair
@@ -114,7 +114,7 @@ def _zero_shot(context: StageContext, subject: Subject) -> JSON:
             "ten-words": _words_to_json(task) | {"protocols": {"held-out": on_words.held_out(chosen)}}}
 
 
-def _icons(encoder: ImageEncoder, model: StudentModel, texts: TextEncoder, params: Params) -> SplitFeatures:
+def _icons(encoder: ImageEncoder, model: StudentModel, texts: CaptionEncoder, params: Params) -> SplitFeatures:
     pixels, captions = read_icons(params.transfer.num_icons, params.data.image_size, params.data.max_caption_words)
     images = model.inputs(normalise(pixels, encoder.mean, encoder.std))
     return SplitFeatures(images, texts.encode(captions), torch.arange(len(captions)))

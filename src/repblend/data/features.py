@@ -48,11 +48,16 @@ class Features:
 
     def images_of(self, images: Tensor) -> Tensor:
         """Return features (B, D_img) float32 of training images (B,) int64, as they are."""
-        return self.train_images[0, images].float()
+        return widened(self.train_images[0, images])
 
     def texts_of(self, captions: Tensor | Sequence[int]) -> Tensor:
         """Return features (B, D_txt) float32 of rows of the training captions."""
-        return self.train_texts[captions].float()
+        return widened(self.train_texts[captions])
+
+
+def widened(rows: Tensor) -> Tensor:
+    """Return rows that were stored as float16 as float32, all others as they are."""
+    return rows.float() if rows.dtype == torch.float16 else rows
 
 
 def feature_files(folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from repblend.data.features import widened
 from repblend.data.prefetch import prefetched
 from repblend.data.views import ViewSource
 from repblend.experts.training import ExpertBatch
@@ -42,7 +43,7 @@ class PairsFromFiles:
             ValueError: an image cannot be read; the message names it.
         """
         for draw, pixels in prefetched(self._read, draws, self.workers):
-            texts = self.texts[draw.pairs].float() if draw.texts is None else draw.texts
+            texts = widened(self.texts[draw.pairs]) if draw.texts is None else draw.texts
             yield draw, self.represent(pixels), texts
 
     def _read(self, draw: ExpertBatch) -> Tensor:

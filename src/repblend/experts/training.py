@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from repblend.data.features import widened
 from repblend.matching.dropout import DrawMasks
 from repblend.matching.losses import cosine_logits, infonce
 from repblend.matching.step import NO_DROPOUT, Masks, PerModality, Student
@@ -53,8 +54,8 @@ class TrainingPairs:
 
     def batch(self, draw: "ExpertBatch") -> tuple[Tensor, Tensor]:
         """Return image features (B, D_img) and text features (B, D_txt) of the drawn pairs."""
-        texts = self.texts[draw.pairs].float() if draw.texts is None else draw.texts
-        return self.views[draw.views, self.image_index[draw.pairs]].float(), texts
+        texts = widened(self.texts[draw.pairs]) if draw.texts is None else draw.texts
+        return widened(self.views[draw.views, self.image_index[draw.pairs]]), texts
 
 
 class ExpertBatch(NamedTuple):

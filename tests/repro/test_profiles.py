@@ -1,5 +1,7 @@
 """Profiles: what they consist of, and the workspaces that they are run in."""
 
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -7,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
+from typer.testing import CliRunner
 
 from repblend.encoders import hub
 from repblend.params import Params, read_params, read_yaml
 from repblend.store import read_json
 from repro import profile, run
-from repro.compose import compose, differences
+from repro.cli import app
+from repro.compose import compose, differences, shipped
 from repro.inputs import HUB, link
 from repro.kinds import KINDS, MULTIMODAL, Brought
 from repro.pipeline import pipeline_for, yaml_text
@@ -222,6 +226,32 @@ def test_a_data_set_that_is_not_there_is_named_before_anything_runs(files: Path,
             "name": "mine", "folder": "data/mine", "image_size": 32, "max_caption_words": 60}}))
     assert run.main([], "mine", Wishes(Engine.LOCAL)) == 1
     assert f"no such file: {files}/data/mine/mine_train.json, " in capsys.readouterr().err
+
+
+def commands() -> list[list[str]]:
+    """The commands of the README's section, without `repro`."""
+    section = (ROOT / "README.md").read_text().split("## The paper's scale")[1].split("\n## ")[0]
+    return [shlex.split(line, comments=True)[1:] for line in re.findall(r"^repro .*$", section, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_the_documented_commands_are_right(command: list[str], files: Path) -> None:
+    """Those that write a workspace are run, the others' options are parsed."""
+    shutil.copytree(ROOT / "conf", files / "conf", dirs_exist_ok=True)
+    arguments = command if command[0] == "profile" else [*command, "--help"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    if command[0] == "profile" and len(command) > 1:
+        assert (files / "profiles" / command[1] / "params.yaml").is_file()
+
+
+def test_the_documented_profiles_are_those_there_are() -> None:
+    section = (ROOT / "README.md").read_text().split("## The paper's scale")[1].split("```")[0]
+    multimodal = {name for name in names(ROOT)
+                  if name not in shipped(ROOT) or compose(ROOT, name)[0] == KINDS[MULTIMODAL]}
+    assert set(re.findall(r"^\| (.+?) \|", section, re.MULTILINE)) - {"profile", "---"} == {
+        "`quickstart` (default), `openmoji`", "`flickr30k`, `coco`", "`cc3m`", "`paper`"}
+    assert multimodal == {"quickstart", "openmoji", "flickr30k", "coco", "cc3m", "paper"}
 
 
 def test_from_inside_a_workspace_the_clone_is_found(clone: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

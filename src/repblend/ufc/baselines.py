@@ -4,6 +4,7 @@ The second is `write_integrated` without compensators: the n0 real images per cl
 """
 
 from repblend.ufc.data import LabelledImages
+from repblend.ufc.initial import draw_positions
 
 
 def random_images(train: LabelledImages, ipc: int, seed: int) -> LabelledImages:
@@ -14,4 +15,4 @@ def random_images(train: LabelledImages, ipc: int, seed: int) -> LabelledImages:
     Raises:
         ValueError: a class has fewer images.
     """
-    raise NotImplementedError
+    return train.select(draw_positions(train.labels, train.num_classes, ipc, seed).flatten())

@@ -88,7 +88,7 @@ class Normalisation:
 
 
 NORMALISATIONS = {
-    "digits": Normalisation((0.3053,) * 3, (0.3762,) * 3),
+    "digits": Normalisation((0.3053,) * 3, (0.3759,) * 3),
     "cifar10": Normalisation((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "cifar100": Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
     "tiny-imagenet": Normalisation((0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262)),

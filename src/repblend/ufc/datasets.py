@@ -1,8 +1,10 @@
 """Datasets by name: from what is on the disk to splits."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-from repblend.ufc.data import Splits
+from repblend.ufc.data import LabelledImages, Splits, hold_out
+from repblend.ufc.digits import read_digits
 from repblend.ufc.params import UfcData
 
 
@@ -16,4 +18,13 @@ def read_splits(data: UfcData, root: Path, seed: int) -> Splits:
     Raises:
         ValueError: files are missing or damaged, or the numbers of images do not fit.
     """
-    raise NotImplementedError
+    if data.name == "digits":
+        rest, test = hold_out(read_digits(data.image_size), data.num_test, seed, "test")
+    else:
+        rest, test = READERS[data.name](root / data.folder, data.image_size)
+    train, val = hold_out(rest, data.num_val, seed, "val")
+    return Splits(train, val, test)
+
+
+READERS: dict[str, Callable[[Path, int], tuple[LabelledImages, LabelledImages]]] = {}
+"""Name -> reader of training and test images from a folder and an image size."""

@@ -58,10 +58,9 @@ class Compensators:
         tensors, metadata = read_tensors(path)
         return cls(tensors.pop("compensators"), tensors, metadata["classes_per_compensator"])
 
-    def of_classes(self, image: int, num_classes: int) -> Tensor:
-        """Return the compensator of image index `image` for every class, (num_classes, 3, H, W)."""
-        groups = torch.arange(num_classes) // self.classes_per_compensator
-        return self.values[image][groups]
+    def of_class(self, image: int, label: int) -> Tensor:
+        """Return the compensator that is added to image index `image` of a class, (3, H, W)."""
+        return self.values[image, label // self.classes_per_compensator]
 
 
 def generate(teacher: nn.Module, architecture: str, initial: InitialImages, normalisation: Normalisation,

@@ -10,12 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from repblend.store import JSON
+from repblend.streams import stream
+from repblend.ufc.accuracy import accuracy, logits
+from repblend.ufc.augmentation import draw_mix, draw_views, see
 from repblend.ufc.data import Normalisation, Splits
 from repblend.ufc.integration import ImageSet
+from repblend.ufc.networks import build, drawing_from
 from repblend.ufc.params import Validation
+from repblend.ufc.training import Training, mean_loss, run_epochs
 
 
 @dataclass(frozen=True)
@@ -50,8 +57,39 @@ class StudentScores:
 
 def static_labels(teachers: Sequence[nn.Module], images: ImageSet, normalisation: Normalisation, batch_size: int,
                   device: str = "cpu") -> Tensor:
-    """Return the mean of the teachers' logits on every stored image, (N, C) float32."""
-    raise NotImplementedError
+    """Return the mean of the teachers' logits on every stored image, (N, C) float32 on the CPU."""
+    every = [logits(teacher, images.pixels, normalisation, batch_size, device) for teacher in teachers]
+    return sum(every) / len(every)
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return KL(softmax(teacher / T) || softmax(student / T)), mean over the batch, for logits (B, C)."""
+    return F.kl_div(F.log_softmax(student / temperature, dim=1), F.log_softmax(teacher / temperature, dim=1),
+                    reduction="batchmean", log_target=True)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a student learns from: images and who labels them."""
+
+    pixels: Tensor
+    """(N, 3, H, W), as stored, on the device."""
+    signal: Tensor | Sequence[nn.Module]
+    """(N, C) static labels on the device, or the teachers that label every batch."""
+    normalisation: Normalisation
+    recipe: Validation
+
+    def batch(self, rows: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return augmented and mixed inputs (B, 3, H, W) and the teachers' logits for them (B, C)."""
+        padding = self.recipe.augmentation.crop_padding
+        views = draw_views(len(rows), padding, self.recipe.augmentation.flip, draws)
+        mix = draw_mix(len(rows), self.recipe.mixup_alpha, draws)
+        rows = rows.to(self.pixels.device)
+        inputs = mix(self.normalisation.normalise(see(self.pixels[rows], views, padding)))
+        if isinstance(self.signal, Tensor):
+            return inputs, mix(self.signal[rows])
+        with torch.no_grad():
+            return inputs, sum(teacher(inputs) for teacher in self.signal) / len(self.signal)
 
 
 def train_student(student: str, images: ImageSet, signal: Tensor | Sequence[nn.Module], splits: Splits,
@@ -70,17 +108,38 @@ def train_student(student: str, images: ImageSet, signal: Tensor | Sequence[nn.M
     Raises:
         ValueError: the student is unknown, or its loss is not finite.
     """
-    raise NotImplementedError
+    purpose = ("ufc", "student", student, run)  # the same draws for every set and kind of labels
+    network = build(student, images.num_classes, images.pixels.shape[-1], stream(seed, *purpose, "initial"))
+    network = network.to(device).train()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    training = Training(network, optimiser, checkpoint, work)
+    signal = signal.to(device) if isinstance(signal, Tensor) else signal
+    lesson = Lesson(images.pixels.to(device), signal, normalisation, recipe)
+
+    def run_epoch(epoch: int) -> float:
+        draws = stream(seed, *purpose, "epoch", epoch)
+        with drawing_from(draws):
+            order = torch.randperm(len(images), generator=draws).split(recipe.batch_size)
+            return mean_loss([_step(training, lesson, rows, draws) for rows in order if len(rows) > 1])
+
+    def after_epoch(epoch: int, loss: float) -> None:
+        if epoch % recipe.score_every == 0 or epoch == epochs - 1:
+            scores = {f"{name}_accuracy": accuracy(network, split.images, split.labels, normalisation, device=device)
+                      for name, split in (("val", splits.val), ("test", splits.test))}
+            training.record(epoch=epoch, loss=loss, **scores)
+
+    run_epochs(training, epochs, recipe.lr, recipe.checkpoint_every, run_epoch, after_epoch,
+               f"student {student} {run}")
+    return StudentScores(training.curves, network.eval())
 
 
-def accuracy(network: nn.Module, images: Tensor, labels: Tensor, normalisation: Normalisation, batch_size: int = 500,
-             device: str = "cpu") -> float:
-    """Return the share of images (N, 3, H, W) whose highest logit is their class's, in percent; ties go to the first.
-
-    Raises:
-        ValueError: a logit is NaN.
-    """
-    raise NotImplementedError
+def _step(training: Training, lesson: Lesson, rows: Tensor, draws: torch.Generator) -> Tensor:
+    inputs, labels = lesson.batch(rows, draws)
+    loss = distillation_loss(training.network(inputs), labels, lesson.recipe.temperature)
+    training.optimiser.zero_grad()
+    loss.backward()
+    training.optimiser.step()
+    return loss.detach()
 
 
 def equal_epochs(epochs: int, num_images: int, num_reference: int) -> int:

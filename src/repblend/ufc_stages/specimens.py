@@ -29,7 +29,7 @@ def specimens(images: ImageSet, compensators: Mapping[str, Compensators], budget
     by_slot = images.pixels.view(budget.num_classes, budget.num_slots, 3, size, size)
     names = list(compensators)
     deviation = torch.tensor(normalisation.std).view(3, 1, 1)
-    pictures = {(name, image): compensators[name].of_classes(image, budget.num_classes)[0] * deviation
+    pictures = {(name, image): compensators[name].of_class(image, 0) * deviation
                 for name in names for image in range(num_shown)}
     largest = max(float(picture.abs().max()) for picture in pictures.values()) or 1.0
     return {

@@ -1,0 +1,113 @@
+"""Integrated sets: every slot against its formula, files as released, PNG exact, JPEG as Pillow writes it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from repblend.ufc.budget import Budget
+from repblend.ufc.data import NORMALISATIONS
+from repblend.ufc.generation import Compensators
+from repblend.ufc.initial import InitialImages, write_initial_images
+from repblend.ufc.integration import read_image_set, to_bytes, write_images, write_integrated
+from tests.ufc.small import generation, labelled
+
+NORMALISATION = NORMALISATIONS["cifar10"]
+BUDGET = Budget(3, 4, 2)  # two real images of each of four classes, four compensators
+
+
+@pytest.fixture
+def initial(tmp_path: Path) -> InitialImages:
+    return write_initial_images(tmp_path / "initial", labelled(6), 3, seed=1)
+
+
+def compensators(num_groups: int = 1) -> dict[str, Compensators]:
+    generator = torch.Generator().manual_seed(0)
+    return {name: Compensators(torch.randn(3, num_groups, 3, 8, 8, generator=generator), {}, 4 // num_groups)
+            for name in ("first", "second")}
+
+
+def expected_bytes(real: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """clip(x + u) in normalised space, de-normalised, the fraction cut off; in float64."""
+    mean, std = (np.array(values)[:, None, None] for values in (NORMALISATION.mean, NORMALISATION.std))
+    normalised = (real / 255 - mean) / std + u
+    return (np.clip(normalised, -mean / std, (1 - mean) / std) * std + mean) * 255
+
+
+@pytest.mark.parametrize("num_groups", [1, 2])
+def test_every_slot_is_what_its_number_says(initial: InitialImages, tmp_path: Path, num_groups: int) -> None:
+    made = compensators(num_groups)
+    write_integrated(tmp_path / "set", initial, made, BUDGET, NORMALISATION, generation(quantisation="png"))
+    found = read_image_set(tmp_path / "set")
+    assert found.pixels.shape == (24, 3, 8, 8) and found.labels.tolist() == [c for c in range(4) for _ in range(6)]
+    for label in range(4):
+        for slot in range(6):
+            real = initial.read(slot % 2)[label].numpy().astype(float)
+            pixels = found.pixels[label * 6 + slot].numpy()
+            if slot < 2:
+                assert (pixels == real).all()
+                continue
+            u = list(made.values())[slot // 2 - 1].values[slot % 2, label // (4 // num_groups)].numpy()
+            exact = expected_bytes(real, u)
+            assert ((pixels <= exact + 2e-3) & (pixels > exact - 1)).all()
+
+
+def test_jpegs_are_pillows_at_the_quality_asked_for_and_lie_where_the_release_puts_them(
+        initial: InitialImages, tmp_path: Path) -> None:
+    for quality in (75, 95):
+        recipe = generation(jpeg_quality=quality)
+        write_integrated(tmp_path / f"{quality}", initial, compensators(), BUDGET, NORMALISATION, recipe)
+        Image.fromarray(initial.read(1)[3].permute(1, 2, 0).numpy()).save(tmp_path / "own.jpg", quality=quality)
+        assert (tmp_path / f"{quality}/new003/class003_id001.jpg").read_bytes() == (tmp_path / "own.jpg").read_bytes()
+    found = read_image_set(tmp_path / "75")
+    assert found.num_bytes == sum(path.stat().st_size for path in (tmp_path / "75").rglob("*.jpg"))
+
+
+def test_tensors_keep_every_bit(initial: InitialImages, tmp_path: Path) -> None:
+    made = compensators()
+    write_integrated(tmp_path / "set", initial, made, BUDGET, NORMALISATION, generation(quantisation="tensor"))
+    found = read_image_set(tmp_path / "set").pixels
+    assert found.dtype == torch.float32
+    exact = expected_bytes(initial.read(1)[2].numpy().astype(float), made["second"].values[1, 0].numpy())
+    np.testing.assert_allclose(found[2 * 6 + 5].numpy() * 255, exact, atol=1e-3)
+
+
+def test_bytes_come_back_and_fractions_are_cut_or_rounded() -> None:
+    every = torch.arange(256, dtype=torch.uint8)
+    for rounding in ("down", "nearest"):
+        assert torch.equal(to_bytes(every.float() / 255, rounding), every)
+    fractions = torch.tensor([10.4, 10.6, 254.9]) / 255
+    assert to_bytes(fractions, "down").tolist() == [10, 10, 254]
+    assert to_bytes(fractions, "nearest").tolist() == [10, 11, 255]
+
+
+def test_without_compensators_the_real_images_are_left(initial: InitialImages, tmp_path: Path) -> None:
+    write_integrated(tmp_path / "set", initial, {}, BUDGET, NORMALISATION, generation(quantisation="png"))
+    found = read_image_set(tmp_path / "set")
+    assert torch.equal(found.pixels, torch.stack([initial.read(k)[c] for c in range(4) for k in range(2)]))
+
+
+def test_real_images_of_any_order_are_written_class_by_class(tmp_path: Path) -> None:
+    train = labelled(3)  # classes take turns
+    write_images(tmp_path / "set", train.images, train.labels, 4, generation(quantisation="png"))
+    assert torch.equal(read_image_set(tmp_path / "set").pixels, train.images[train.labels.argsort(stable=True)])
+    with pytest.raises(ValueError, match="classes have 2 to 3 images"):
+        write_images(tmp_path / "other", train.images[1:], train.labels[1:], 4, generation())
+
+
+def test_sets_that_do_not_fit_are_errors(initial: InitialImages, tmp_path: Path) -> None:
+    arguments = (NORMALISATION, generation())
+    with pytest.raises(ValueError, match="draw for the largest budget"):
+        write_integrated(tmp_path / "set", initial, compensators(), Budget(9, 4, 2), *arguments)
+    with pytest.raises(ValueError, match="of 2 architectures, the budget has 1"):
+        write_integrated(tmp_path / "set", initial, compensators(), Budget(3, 4, 1), *arguments)
+    assert not (tmp_path / "set").exists()
+    write_integrated(tmp_path / "set", initial, compensators(), BUDGET, *arguments)
+    (tmp_path / "set/new002/class002_id003.jpg").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"class002_id003\.jpg: expected an image"):
+        read_image_set(tmp_path / "set")
+    (tmp_path / "set/new002/class002_id003.jpg").unlink()
+    with pytest.raises(ValueError, match=r"new002: expected 6 images class002_id.*found 5"):
+        read_image_set(tmp_path / "set")

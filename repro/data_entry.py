@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from repblend.data.known import KNOWN, find_known
+from repblend.data.known import KNOWN, find_key
 from repblend.data_params import Data, RealData
 from repblend.params import read_yaml, validated
 from repblend.sections import Section
@@ -40,9 +40,8 @@ def _of_parameters(root: Path, name: str) -> RealData | None:
 
 
 def _published(name: str) -> RealData:
-    known = find_known(name)
-    if known is None:
+    key = find_key(name)
+    if key is None:
         raise ValueError(f"{name}: no parameters here name such a dataset, and none is published under this name; "
                          f"expected {', '.join(KNOWN)}, or data.name of params.yaml, with data.folder")
-    key = next(key for key, each in KNOWN.items() if each is known)
-    return known.data(str(DEFAULT_FOLDER / key))
+    return KNOWN[key].data(str(DEFAULT_FOLDER / key))

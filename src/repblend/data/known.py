@@ -64,9 +64,15 @@ KNOWN = {
 """By the name that commands and profiles give them."""
 
 
+def find_key(name: str) -> str | None:
+    """Return the key in `KNOWN` of the dataset that is called so, by it or by the name of its annotation files."""
+    return next((key for key, known in KNOWN.items() if name in (key, known.name)), None)
+
+
 def find_known(name: str) -> KnownSet | None:
-    """Return the dataset that is called so, by its own name or by that of its annotation files."""
-    return next((known for key, known in KNOWN.items() if name in (key, known.name)), None)
+    """Return the dataset that is called so, likewise."""
+    key = find_key(name)
+    return KNOWN[key] if key else None
 
 
 def attribution(name: str, folder: Path) -> str:

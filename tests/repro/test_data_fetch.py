@@ -1,0 +1,177 @@
+"""`repro data fetch` from servers on this machine: interrupted, repeated, refused; and what it says about trust."""
+
+import hashlib
+import json
+import re
+import shlex
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from repblend.data.known import KNOWN
+from repblend.data_params import OwnData
+from repblend.params import read_yaml
+from repro import data_check, data_fetch
+from repro import download as download_module
+from repro.cli import app
+from repro.data_cli import app as data_app
+from repro.data_entry import find_entry
+from repro.data_sources import ORIGINS, HubFiles, Origin, RemoteFile
+from repro.download import Digest
+from repro.unpack import unpack
+from tests import shaped
+from tests.repro.range_server import RangeServer, serving
+from tests.tiny import ROOT
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
+    monkeypatch.setattr(download_module, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    (tmp_path / "served").mkdir()
+    (tmp_path / "clone").mkdir()
+    (tmp_path / "clone/dvc.yaml").touch()
+    monkeypatch.chdir(tmp_path / "clone")
+    with serving(tmp_path / "served") as state:
+        monkeypatch.setenv("HF_ENDPOINT", state.address)
+        yield state
+
+
+def small(monkeypatch: pytest.MonkeyPatch, key: str, origin: Origin) -> None:
+    """Let a published set come from elsewhere, without the counts of the real one."""
+    monkeypatch.setitem(ORIGINS, key, origin)
+    monkeypatch.setitem(KNOWN[key].entry, "expected", {})
+
+
+def pack(archive: Path, folder: Path, pattern: str) -> None:
+    with zipfile.ZipFile(archive, "w") as packed:
+        for path in sorted(folder.rglob(pattern)):
+            packed.write(path, path.relative_to(folder))
+            path.unlink()
+
+
+def test_coco_is_fetched_unpacked_and_checked_through_every_interruption(
+        server: RangeServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    served = shaped.coco(server.folder, 30, 5, 7)
+    images = {path.relative_to(served): path.read_bytes() for path in served.rglob("*.jpg")}
+    for split in ("train", "val"):
+        pack(served / f"{split}2014.zip", served, f"{split}2014/*.jpg")
+    md5 = hashlib.md5((served / "train2014.zip").read_bytes()).hexdigest()
+    files = [RemoteFile(f"{server.address}/coco_karpathy_{split}.json", f"coco_karpathy_{split}.json")
+             for split in ("train", "val", "test")]
+    archives = [RemoteFile(f"{server.address}/train2014.zip", "train2014.zip", Digest("md5", md5), unpacked=True),
+                RemoteFile(f"{server.address}/val2014.zip", "val2014.zip", unpacked=True)]
+    small(monkeypatch, "coco", Origin((*files, *archives)))
+    server.break_after = [300, 100, 10_000, 9_000, 5_000]
+    assert data_fetch.main("coco", None) == 0
+    folder = Path("data/coco")
+    assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.jpg")} == images
+    assert not list(folder.glob("*.zip")) and not list(folder.rglob("*.part*"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["counts"]["train"] == {"images": 30, "captions": 150} and len(manifest["images"]) == 42
+    record = json.loads((folder / "fetched.json").read_text())
+    assert record[archives[0].url]["compared_with"] == f"md5 {md5}"
+    assert "first fetch is trusted" in record[archives[1].url]["compared_with"]
+    assert "first fetch is trusted" in capsys.readouterr().out
+
+    server.ranges = []
+    assert data_fetch.main("coco_karpathy", None) == 0
+    assert server.ranges == [] and capsys.readouterr().out.count("is there already") == 5
+    next(folder.glob("train2014/*.jpg")).unlink()
+    assert data_fetch.main("coco", None) == 0
+    assert server.ranges == [("train2014.zip", 0)]
+
+
+def test_a_file_that_was_trusted_once_has_to_come_as_the_same_again(
+        server: RangeServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    shaped.flickr30k(server.folder, 3, 1, 1)
+    files = tuple(RemoteFile(f"{server.address}/flickr30k_{split}.json", f"flickr30k_{split}.json")
+                  for split in ("train", "val", "test"))
+    small(monkeypatch, "flickr30k", Origin(files))
+    data_fetch.main("flickr30k", None)
+    (Path("data/flickr30k") / files[0].name).unlink()
+    (server.folder / files[0].name).write_text("[]")
+    assert data_fetch.main("flickr30k", None) == 1
+    assert "flickr30k_train.json: expected sha256" in capsys.readouterr().err
+    assert not (Path("data/flickr30k") / files[0].name).exists()
+
+
+def test_flickr30k_comes_without_images_and_the_steps_by_hand_are_printed(
+        server: RangeServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    served = shaped.flickr30k(server.folder, 3, 1, 1)
+    real = ORIGINS["flickr30k"]
+    small(monkeypatch, "flickr30k", Origin(tuple(
+        RemoteFile(f"{server.address}/{file.name}", file.name) for file in real.files), (), real.steps, real.by_hand))
+    assert data_fetch.main("flickr30k", None) == 1
+    printed = capsys.readouterr().out
+    assert "Ask for them at https://shannon.cs.illinois.edu" in printed
+    assert f"-C {Path.cwd() / 'data/flickr30k'}" in printed and "repro data check flickr30k" in printed
+    (served / "flickr30k-images").rename("data/flickr30k/flickr30k-images")  # the steps
+    assert data_check.main("flickr30k", None) == 0
+
+
+def test_the_hub_says_where_files_lie_and_their_hashes(
+        server: RangeServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    made = shaped.cc3m(server.folder / "made", 5, 2, 3)
+    names = tuple(f"captions_{split}zx2025.json" for split in ("train", "val", "test"))
+    resolved = {name: f"me/captions/resolve/main/deep/{name}" for name in names}
+    pack(made / "images.zip", made, "*.jpg")
+    resolved["images.zip"] = "datasets/me/images/resolve/main/images.zip"
+    sha = hashlib.sha256((made / "images.zip").read_bytes()).hexdigest()
+    for name, path in resolved.items():
+        (server.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (made / name).rename(server.folder / path)
+
+    def listing(path: str, entries: list[dict]) -> None:
+        (server.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (server.folder / path).write_text(json.dumps(entries))
+
+    pages = [[{"type": "directory", "path": "deep", "size": 0},
+              {"type": "file", "path": f"deep/{names[0]}", "size": 1}],
+             [{"type": "file", "path": f"deep/{name}", "size": 1} for name in names[1:]]]
+    listing("api/models/me/captions/tree/main", pages[0])
+    listing("api/second", pages[1])
+    server.links["/api/models/me/captions/tree/main?recursive=true"] = f'<{server.address}/api/second>; rel="next"'
+    listing("api/datasets/me/images/tree/main",
+            [{"type": "file", "path": "images.zip", "size": 9, "lfs": {"oid": sha, "size": 9}}])
+    small(monkeypatch, "cc3m", Origin((), (HubFiles("models/me/captions", names),
+                                          HubFiles("datasets/me/images", ("images.zip",), unpacked=True))))
+    assert data_fetch.main("cc3m", None) == 0
+    assert f"compared with sha256 {sha}" in capsys.readouterr().out
+    listing("api/datasets/me/images/tree/main", [])
+    assert data_fetch.main("cc3m", None) == 1
+    assert "expected one file images.zip, found 0" in capsys.readouterr().err
+
+
+def test_an_archive_that_leads_out_of_its_folder_is_refused_and_nothing_is_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as packed:
+        packed.writestr("good.jpg", b"x")
+        packed.writestr("../outside.jpg", b"x")
+    with pytest.raises(ValueError, match="lies outside"):
+        unpack(tmp_path / "bad.zip", tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+    (tmp_path / "cut.zip").write_bytes((tmp_path / "bad.zip").read_bytes()[:60])
+    with pytest.raises(ValueError, match="whole ZIP archive"):
+        unpack(tmp_path / "cut.zip", tmp_path / "folder")
+
+
+@pytest.mark.parametrize("key", KNOWN)
+def test_the_profiles_and_the_commands_mean_the_same_datasets(key: str, tmp_path: Path) -> None:
+    profile = read_yaml(ROOT / "conf/profiles" / f"{key}.yaml")["data"]
+    assert find_entry(tmp_path, key).model_dump() == profile
+    assert find_entry(tmp_path, KNOWN[key].name, tmp_path).folder == str(tmp_path)
+    assert set(ORIGINS) == set(KNOWN)
+
+
+def test_the_readme_names_these_commands_and_entries_that_are_valid(tmp_path: Path) -> None:
+    section = (ROOT / "README.md").read_text("utf-8").split("## Other datasets")[1].split("\n## ")[0]
+    commands = [shlex.split(line, comments=True) for line in re.findall(r"^repro data .*$", section, re.MULTILINE)]
+    assert {command[2] for command in commands} == {command.name for command in data_app.registered_commands}
+    assert all(CliRunner().invoke(app, [*command[1:], "--help"]).exit_code == 0 for command in commands)
+    assert {find_entry(tmp_path, command[3]).name for command in commands} == {known.name for known in KNOWN.values()}
+    (tmp_path / "params.yaml").write_text(re.search(r"^data: .*$", section, re.MULTILINE)[0])
+    own = find_entry(tmp_path, "mine")
+    assert isinstance(own, OwnData) and own.folder == "data/mine"

@@ -7,6 +7,7 @@ import typer
 from repro import doctor, export, parity, plan, profile, pull, push, report, run, verify
 from repro.artifacts import Artifacts
 from repro.data_cli import app as data_app
+from repro.export import Format
 from repro.image_cli import app as image_app
 from repro.profiles import QUICKSTART
 from repro.runner import Engine, Gpus, Wishes
@@ -84,11 +85,16 @@ def parity_command(files: Annotated[list[str], typer.Argument(help="Recordings o
 
 
 @app.command("export")
-def export_command(cell: Annotated[str, typer.Argument(help="Whose set, for example 'repblend-100'.")],
-                   folder: Annotated[str, typer.Argument(help="Where to; replaced if it is a released set.")],
-                   profile: ProfileOption = QUICKSTART) -> None:
-    """Write a set as a folder that others can load without this package, with a data card and the exact tensors."""
-    raise typer.Exit(export.main(cell, folder, profile))
+def export_command(
+        what: Annotated[str, typer.Argument(
+            help="Whose set, for example 'repblend-100'. As official files also 'experts' or 'encoder-experts'.")],
+        path: Annotated[str, typer.Argument(
+            help="Where to: a folder, replaced if it is an earlier export; a file for an official set.")],
+        form: Annotated[Format, typer.Option(
+            "--format", help="A folder with a data card, or the files that the official code reads.")] = Format.FOLDER,
+        profile: ProfileOption = QUICKSTART) -> None:
+    """Write a set as a folder that others can load without this package, or as the official release's files."""
+    raise typer.Exit(export.main(what, path, form, profile))
 
 
 @app.command("pull")

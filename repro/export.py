@@ -1,19 +1,30 @@
-"""`repro export`: write a set as a folder for others, in a process of its own (it needs torch)."""
+"""`repro export`: write a set or experts as files for others, in a process of its own (it needs torch)."""
 
 import subprocess
 import sys
+from enum import StrEnum
 from pathlib import Path
 
 from repro.profiles import profile_of
 from repro.workspace import find_root, python, workspace_environment
 
 
-def main(cell: str, folder: str, name: str) -> int:
-    """Write the folder; return the exit code."""
+class Format(StrEnum):
+    """A folder with a data card that `datasets` opens, or the files of the official release."""
+
+    FOLDER = "folder"
+    OFFICIAL = "official"
+
+
+MODULES = {Format.FOLDER: "repblend.release", Format.OFFICIAL: "repblend.release.official"}
+
+
+def main(what: str, target: str, form: Format, profile: str) -> int:
+    """Write the folder or file; return the exit code."""
     try:
-        root = profile_of(find_root(), name).workspace
+        root = profile_of(find_root(), profile).workspace
     except ValueError as error:
         print(f"repro export: {error}", file=sys.stderr)
         return 1
-    command = python("-m", "repblend.release", cell, str(Path(folder).absolute()))
+    command = python("-m", MODULES[form], what, str(Path(target).absolute()))
     return subprocess.run(command, cwd=root, env=workspace_environment(root), check=False).returncode

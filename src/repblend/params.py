@@ -82,6 +82,15 @@ class Heads(Section):
     warm-up of coresets. Released: 0.1."""
 
 
+class ImportFrom(Section):
+    """What a stage takes from files of the official release instead of computing it."""
+
+    path: str
+    """A folder of expert buffers, or a file of a distilled set; relative to the repository, or absolute."""
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = optional(None)
+    """SHA-256 of what is there. The stage names it where it is left out: without it, other files would go unnoticed."""
+
+
 class Experts(Section):
     """Expert trajectories (PAPER.md section 5.4)."""
 
@@ -99,6 +108,8 @@ class Experts(Section):
     """Steps from one snapshot to the next. The paper keeps one per epoch."""
     views: Literal["cached", "fresh"] = optional("cached")
     """Every draw shows one of `encode.views.num` views; or, as published, one that was never shown before."""
+    import_from: ImportFrom | None = optional(None)
+    """Where to take the first `num` trajectories from; nothing is trained, and the fields above say how they were."""
 
 
 class EncoderExperts(Experts):
@@ -194,6 +205,8 @@ class DistillSettings(Section):
     """Students per validation."""
     checkpoint_every: Positive
     """Iterations between two checkpoints."""
+    import_from: ImportFrom | None = optional(None)
+    """Where to take the set from, as it is; nothing is distilled. For single cells."""
 
 
 class Distill(Section):

@@ -12,6 +12,7 @@ Shapes: B rows, D_in features in, D features out and hidden, P parameters.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,6 +41,20 @@ class HeadSpec:
     @property
     def num_parameters(self) -> int:
         return sum(self.sizes)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every parameter in flat order, by its name in the released code."""
+        return {"projection.weight": (self.d, self.d_in), "projection.bias": (self.d,), "fc.weight": (self.d, self.d),
+                "fc.bias": (self.d,), "layer_norm.weight": (self.d,), "layer_norm.bias": (self.d,)}
+
+    def flatten(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Return the flat vector (P,) of tensors of these shapes."""
+        return torch.cat([value.flatten() for value in tensors])
+
+    def unflatten(self, flat: Tensor) -> list[Tensor]:
+        """Return the tensors of a flat vector (P,), as views of it."""
+        return [part.view(shape) for part, shape in zip(flat.split(self.sizes), self.shapes.values(), strict=True)]
 
 
 def apply_head(x: Tensor, flat: Tensor, spec: HeadSpec, kept: Tensor | None = None) -> Tensor:

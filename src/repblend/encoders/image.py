@@ -31,10 +31,14 @@ class ImageEncoder:
             feature_dim: D.
             mean: channel means that images are normalised with.
             std: channel standard deviations, likewise.
+
+        Attributes:
+            has_batch_norms: whether the module came with BatchNorm layers, so that its parameters are not all of it.
         """
         frozen = fold_batch_norms(copy.deepcopy(module).eval().requires_grad_(False))
         self._module = frozen.to(memory_format=torch.channels_last)
         self.feature_dim = feature_dim
+        self.has_batch_norms = any(isinstance(part, nn.BatchNorm2d) for part in module.modules())
         self.mean, self.std = torch.tensor(mean), torch.tensor(std)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -47,16 +51,29 @@ class ImageEncoder:
         BatchNorm layers were folded into the convolutions, so their statistics are frozen in them. (The released code
         is run with encoders that have none.)
         """
-        return torch.cat([_channels_last_order(value).flatten() for value in self._module.parameters()]).detach()
+        return self.flatten(list(self._module.parameters())).detach()
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every parameter in flat order, by its name in the module."""
+        return {name: tuple(value.shape) for name, value in self._module.named_parameters()}
+
+    def flatten(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Return the flat vector (P,) of tensors of these shapes."""
+        return torch.cat([_channels_last_order(value).flatten() for value in tensors])
+
+    def unflatten(self, flat: Tensor) -> list[Tensor]:
+        """Return the tensors of a flat vector (P,), as views of it."""
+        like = list(self._module.parameters())
+        parts = flat.split([value.numel() for value in like])
+        return [_restore(part, value) for part, value in zip(parts, like, strict=True)]
 
     def encode_with(self, images: Tensor, flat: Tensor) -> Tensor:
         """Return features (B, D) of normalised images (B, 3, H, H) under other parameters (P,).
 
         Differentiable in both; the derivative along a direction of the parameters may be taken as well.
         """
-        named = dict(self._module.named_parameters())
-        parts = flat.split([value.numel() for value in named.values()])
-        parameters = {name: _restore(part, value) for (name, value), part in zip(named.items(), parts, strict=True)}
+        parameters = dict(zip(self.shapes, self.unflatten(flat), strict=True))
         return torch.func.functional_call(self._module, parameters,
                                           (images.contiguous(memory_format=torch.channels_last),))
 

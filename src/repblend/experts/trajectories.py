@@ -21,6 +21,11 @@ def write_trajectory(path: Path, snapshots: Sequence[PerModality], metadata: JSO
     write_tensors(path, tensors, metadata | {"num_snapshots": len(snapshots)})
 
 
+def trajectory_path(folder: Path, number: int) -> Path:
+    """Return where a folder has the trajectory of an expert."""
+    return folder / f"expert-{number:03d}.safetensors"
+
+
 def trajectory_files(folder: Path) -> list[Path]:
     """Return the trajectories of a folder, in the order of their experts."""
     return sorted(folder.glob("expert-*.safetensors"))

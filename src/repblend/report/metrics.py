@@ -10,6 +10,7 @@ from repblend.report.schema import (
     Chance,
     Distillation,
     Evaluation,
+    ImportedSet,
     Record,
     Specimens,
     Traced,
@@ -107,7 +108,13 @@ class Metrics:
         return self._read("evaluate", "chance", Chance)
 
     def distillation(self, name: str) -> JSON | None:
-        """Return `metrics/distill/<name>.json`, or None if it was not run; raises as `evaluation`."""
+        """Return `metrics/distill/<name>.json`, or None if it was not run, or not here: an imported set has no course;
+        raises as `evaluation`.
+        """
+        path = self.path("distill", name)
+        if path.is_file() and "imported" in read_json(path):
+            self._read("distill", name, ImportedSet)
+            return None
         return self._read("distill", name, Distillation)
 
     def specimens(self, name: str) -> JSON | None:

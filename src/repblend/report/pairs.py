@@ -49,11 +49,13 @@ def specimens(metrics: Metrics, folder: Path) -> None:
 
 def _draw_pair(panels: Sequence[Axes], pair: JSON) -> None:
     for panel, name in zip(panels[:2], ("initial", "distilled"), strict=True):
+        if f"{name}_png" not in pair:  # an imported set does not say what it started from
+            continue
         panel.imshow(imread(io.BytesIO(base64.b64decode(pair[f"{name}_png"])), format="png"))
         panel.set_title(name, fontsize=7.5, fontweight="normal", color=QUIET, pad=2)
     nearest = [f"{near['cosine']:.2f}  {near['caption']}" for near in pair["nearest_captions"]]
     _write(panels[2], 0, "initial caption", QUIET)
-    for number, line in enumerate(_wrapped(pair["initial_caption"], lines=2)):
+    for number, line in enumerate(_wrapped(pair.get("initial_caption", "not known: imported"), lines=2)):
         _write(panels[2], 1 + number, line)
     _write(panels[2], 4, "nearest captions (cosine)", QUIET)
     for number, line in enumerate(nearest):

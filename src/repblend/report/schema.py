@@ -171,6 +171,14 @@ class Distillation(Traced):
         return self
 
 
+class ImportedSet(Traced):
+    """The same file for a set that was imported: it has no course."""
+
+    cell: CellName
+    num_pairs: Count
+    imported: dict[str, Any]
+
+
 def _png(text: str) -> str:
     try:
         content = base64.b64decode(text, validate=True)
@@ -192,12 +200,12 @@ class NearestCaption(Record):
 
 
 class Specimen(Record):
-    """One pair before and after distillation."""
+    """One pair before and after distillation; of an imported set it is not known what was before."""
 
     index: Count
-    initial_png: Png
+    initial_png: Png | None = None
     distilled_png: Png
-    initial_caption: str
+    initial_caption: str | None = None
     nearest_captions: list[NearestCaption]
 
 

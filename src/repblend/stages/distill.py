@@ -2,7 +2,7 @@
 
 Starts from random real pairs, validates the set every few iterations by training students on it, and keeps the one
 with the best mean recall on the validation split; the test split is never read. A killed run resumes from its last
-checkpoint and gives the same bytes.
+checkpoint and gives the same bytes. With `import_from`, the cell takes a set of the official release as it is.
 """
 
 import shutil
@@ -15,6 +15,7 @@ from repblend.matching.journal import Journal
 from repblend.progress import progress
 from repblend.stages.context import StageContext
 from repblend.stages.distill_problem import Problem, pose
+from repblend.stages.import_set import import_set
 from repblend.stages.provenance import provenance
 from repblend.stages.resume import work_fingerprint
 from repblend.store import read_tensors, write_json, write_tensors
@@ -23,8 +24,11 @@ SECTIONS = ["compute", "data", "encode", "heads", "distill", "evaluate"]
 
 
 def run(context: StageContext) -> None:
-    """Distil one cell; write its set, `metrics/distill/<cell>.json` and `metrics/specimens/<cell>.json`."""
+    """Distil or import one cell; write its set, `metrics/distill/<cell>.json` and `metrics/specimens/<cell>.json`."""
     paths, cell = context.paths, context.cell
+    if context.params.distill.settings(str(cell)).import_from:
+        import_set(context, SECTIONS)
+        return
     problem = pose(context)
     work = paths.checkpoint("distill", work_fingerprint(context, SECTIONS, problem.inputs)) / "latest.safetensors"
     journal, best = _distil(problem, work, f"distill {cell}")

@@ -8,12 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from repblend.analysis import collapse, specimens
 from repblend.analysis.reference import collapse_measures, embedded
 from repblend.coresets.candidates import candidate_pairs
 from repblend.coresets.random import random_pairs
 from repblend.data.features import Features, feature_files, read_features
-from repblend.data.images import png_bytes
 from repblend.data.karpathy import read_annotations
 from repblend.encoders.image import ImageEncoder, encode_in_chunks
 from repblend.encoders.registry import load_image_encoder
@@ -40,11 +38,11 @@ from repblend.schedules import SCHEDULES
 from repblend.stages.cell_rules import schedule_of
 from repblend.stages.cells import student_model
 from repblend.stages.context import StageContext
+from repblend.stages.specimens import InitialPairs, look_at
 from repblend.stages.students import StudentModel, make_evaluator, read_pixels
 from repblend.store import JSON
 from repblend.streams import stream
 
-NUM_SPECIMENS = 8
 TRIAL_PAIRS = 2
 
 
@@ -184,18 +182,9 @@ class Problem:
             self.reference(learned.images, learned.texts), self.initial_embedded)
 
     def specimens(self, result: SyntheticSet) -> JSON:
-        """Return what the report shows of single pairs, and the learned similarity."""
-        chosen = specimens.evenly_spaced(self.num_pairs, NUM_SPECIMENS)
-        nearest = specimens.nearest_captions(result.texts[chosen], self.features.train_texts, self.captions)
-        pairs = [{"index": index, "initial_png": self._png(self.initial_images[index]),
-                  "distilled_png": self._png(result.images[index]),
-                  "initial_caption": self.captions[self.initial_pairs[index]], "nearest_captions": captions}
-                 for index, captions in zip(chosen, nearest, strict=True)]
-        similarity = [[round(value, 4) for value in row] for row in result.similarity.matrix().tolist()]
-        return {"pairs": pairs, "similarity": similarity, "definitions": specimens.DEFINITIONS | collapse.DEFINITIONS}
-
-    def _png(self, image: Tensor) -> str:
-        return specimens.as_base64(png_bytes(image, self.encoder.mean, self.encoder.std))
+        """Return what the report shows of single pairs beside those that they started from, and the similarity."""
+        initial = InitialPairs(self.initial_images, [self.captions[pair] for pair in self.initial_pairs])
+        return look_at(result, self.encoder, self.features.train_texts, self.captions, initial)
 
 
 def pose(context: StageContext) -> Problem:

@@ -15,9 +15,11 @@ from repblend.evaluation.protocol import Scores
 from repblend.experts.from_files import PairsFromFiles
 from repblend.experts.trajectories import TrajectoryStore
 from repblend.matching.step import PerModality
+from repblend.release.official_buffers import Layouts
 from repblend.stages.context import ENCODER_STUDENTS, StageContext
 from repblend.stages.drawn_pairs import pairs_from_files
 from repblend.stages.expert_training import ExpertProblem, train_experts
+from repblend.stages.import_experts import ExpertImport, import_experts
 from repblend.stages.provenance import provenance
 from repblend.stages.students import StudentModel, encoder_students
 from repblend.store import write_json
@@ -26,22 +28,31 @@ SECTIONS = ["compute", "data", "encode", "evaluate", "encoder_experts"]
 
 
 def run(context: StageContext) -> None:
-    """Train all experts; write `encoder-experts/`, `metrics/encoder-experts.json`, and, as what they reach on the test
-    split, `metrics/evaluate/full-data+encoder-students.json`.
+    """Train or import all experts; write `encoder-experts/`, `metrics/encoder-experts.json`, and, as what they reach
+    on the test split, `metrics/evaluate/full-data+encoder-students.json`.
     """
     params, paths = context.params, context.paths
     features = read_features(paths.features)
     encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
     model = encoder_students(encoder, params, paths, features)
-    problem = ExpertProblem("encoder expert", params.encoder_experts, _pairs(context, features, encoder),
-                            model.val, model.towers)
     inputs = [*sorted(feature_files(paths.features)), paths.data / "manifest.json"]
-    train_experts(context, SECTIONS, problem, paths.encoder_experts, inputs)
+    if params.encoder_experts.import_from:
+        import_experts(context, SECTIONS, _import(context, encoder, model), paths.encoder_experts, inputs)
+    else:
+        problem = ExpertProblem("encoder expert", params.encoder_experts, _pairs(context, features, encoder),
+                                model.val, model.towers)
+        train_experts(context, SECTIONS, problem, paths.encoder_experts, inputs)
     num_pairs = len(features.train_texts)
     method = f"full-data{ENCODER_STUDENTS}"
     write_json(paths.metrics("evaluate", method), _scores(context, model).to_json() | {
         "cell": {"method": method, "budget": num_pairs}, "num_pairs": num_pairs,
         "stored_bytes": None, "provenance": provenance(context, SECTIONS, inputs)})
+
+
+def _import(context: StageContext, encoder: ImageEncoder, model: StudentModel) -> ExpertImport:
+    """What is imported in place of training; raises `ValueError` as `Layouts.of_encoder`."""
+    layouts = Layouts.of_encoder(context.params.encode.image_encoder, encoder, model.towers.txt)
+    return ExpertImport("encoder_experts", context.params.encoder_experts, model.towers, layouts, model.val)
 
 
 def _scores(context: StageContext, model: StudentModel) -> Scores:

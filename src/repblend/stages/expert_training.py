@@ -15,7 +15,7 @@ from repblend.experts.training import (
     train_expert,
     with_dropout,
 )
-from repblend.experts.trajectories import TrajectoryStore, write_trajectory
+from repblend.experts.trajectories import TrajectoryStore, trajectory_files, trajectory_path, write_trajectory
 from repblend.matching.step import PerModality
 from repblend.params import Experts
 from repblend.progress import progress
@@ -49,17 +49,28 @@ def train_experts(context: StageContext, sections: list[str], problem: ExpertPro
     """
     paths, seed = context.paths, context.params.seed
     unfinished = paths.checkpoint(context.stage, work_fingerprint(context, sections, inputs))
-    files = [unfinished / f"expert-{number:03d}.safetensors" for number in range(problem.settings.num)]
+    files = [trajectory_path(unfinished, number) for number in range(problem.settings.num)]
     missing = [number for number, path in enumerate(files) if not path.is_file()]
     for number in progress(missing, context.stage, "expert", start=len(files) - len(missing)):
         _train_one(number, files[number], problem, seed)
     _copy(files, folder)
-    trajectories = TrajectoryStore(folder)
-    results = [_summary(number, trajectories, problem) for number in range(len(trajectories))]
-    write_json(paths.metrics(context.stage), {
-        "experts": results, "trajectory_bytes": max(path.stat().st_size for path in files),
+    write_json(paths.metrics(context.stage), summary(folder, problem.towers, problem.val) | {
         "provenance": provenance(context, sections, inputs)})
     shutil.rmtree(unfinished)
+
+
+def summary(folder: Path, towers: Towers, val: Split) -> JSON:
+    """Return what the metrics say of a folder of trajectories: of each what it says of itself, and the validation
+    recall of its last snapshot; and the size of the largest.
+    """
+    trajectories = TrajectoryStore(folder)
+    return {"experts": [trajectories.metadata(number) | {"val": _recall(trajectories.last(number), towers, val)}
+                        for number in range(len(trajectories))],
+            "trajectory_bytes": max(path.stat().st_size for path in trajectory_files(folder))}
+
+
+def _recall(heads: PerModality, towers: Towers, val: Split) -> JSON:
+    return score(PerModality(heads.img[None], heads.txt[None]), towers.student, val)[0]
 
 
 def _train_one(number: int, path: Path, problem: ExpertProblem, seed: int) -> None:
@@ -88,13 +99,6 @@ def _curves(results: list[StepResult], every: int) -> JSON:
     parts = [results[start:start + every] for start in range(0, len(results) // every * every, every)]
     return {"loss": [sum(r.loss for r in part) / every for part in parts],
             "accuracy": [sum(r.accuracy for r in part) / every for part in parts]}
-
-
-def _summary(number: int, trajectories: TrajectoryStore, problem: ExpertProblem) -> JSON:
-    """What the metrics say of one expert: its curves, and the validation recall of its last snapshot."""
-    last = trajectories.last(number)
-    stacked = PerModality(last.img[None], last.txt[None])
-    return trajectories.metadata(number) | {"val": score(stacked, problem.towers.student, problem.val)[0]}
 
 
 def _copy(files: list[Path], folder: Path) -> None:

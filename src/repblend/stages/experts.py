@@ -3,6 +3,7 @@
 The features are those that stage `encode` cached; with `experts.views: fresh`, as published, images are augmented anew
 and encoded whenever they are drawn. Resumes after the last expert that was finished; every expert draws from streams of
 its own, so the bytes are the same.
+With `experts.import_from`, the trajectories are the official release's instead.
 """
 
 from functools import partial
@@ -12,9 +13,11 @@ from repblend.encoders.image import encode_in_chunks
 from repblend.encoders.registry import load_image_encoder
 from repblend.evaluation.towers import HeadPair
 from repblend.experts.training import Pairs
+from repblend.release.official_buffers import Layouts
 from repblend.stages.context import StageContext
 from repblend.stages.drawn_pairs import pairs_from_files
 from repblend.stages.expert_training import ExpertProblem, train_experts
+from repblend.stages.import_experts import ExpertImport, import_experts
 from repblend.stages.students import training_pairs
 
 SECTIONS = ["compute", "data", "encode", "heads", "experts"]
@@ -23,14 +26,19 @@ SECTIONS_CACHED = ["compute", "heads", "experts"]
 
 
 def run(context: StageContext) -> None:
-    """Train all experts; write `experts/` and `metrics/experts.json`."""
+    """Train or import all experts; write `experts/` and `metrics/experts.json`."""
     params, paths = context.params, context.paths
     features, fresh = read_features(paths.features), params.experts.views == "fresh"
-    pairs = _fresh_pairs(context, features) if fresh else training_pairs(features)
-    problem = ExpertProblem("expert", params.experts, pairs, features.val,
-                            HeadPair.of_widths(*features.widths, params.heads.width, params.heads.dropout))
+    heads = HeadPair.of_widths(*features.widths, params.heads.width, params.heads.dropout)
     inputs = [*sorted(feature_files(paths.features)), *([paths.data / "manifest.json"] if fresh else [])]
-    train_experts(context, SECTIONS if fresh else SECTIONS_CACHED, problem, paths.experts, inputs)
+    sections = SECTIONS if fresh else SECTIONS_CACHED
+    if params.experts.import_from:
+        source = ExpertImport("experts", params.experts, heads, Layouts(heads.img, heads.txt), features.val)
+        import_experts(context, sections, source, paths.experts, inputs)
+        return
+    pairs = _fresh_pairs(context, features) if fresh else training_pairs(features)
+    problem = ExpertProblem("expert", params.experts, pairs, features.val, heads)
+    train_experts(context, sections, problem, paths.experts, inputs)
 
 
 def _fresh_pairs(context: StageContext, features: Features) -> Pairs:

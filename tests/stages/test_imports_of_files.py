@@ -1,0 +1,233 @@
+"""Stages that import the official release's files: what was exported comes back, and gives the same numbers."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from repblend.params import Params, read_params
+from repblend.release.official import main as export_main
+from repblend.report.metrics import Metrics
+from repblend.stages import distill, embed, encode, encoder_experts, evaluate, experts, prepare, select
+from repblend.stages.context import Cell, Paths, StageContext
+from repblend.store import fingerprint, read_json, read_tensors, sha256
+from tests.tiny import tiny_content
+
+CELL = Cell("repblend", 6)
+EXPERTS = {"num": 2, "epochs": 4, "batch_size": 4, "snapshots_every": 3}
+MATCHING = {"iterations": 2, "segments": 1, "inner_steps": 2, "batch_size": 3, "expert_span": 1, "max_start": 1,
+            "validate_every": 1, "validation_seeds": 1, "checkpoint_every": 2}
+Change = Callable[[dict[str, Any]], None]
+
+
+def write_params(folder: Path, change: Change = lambda content: None) -> Params:
+    """Write parameters as a user would, so that what a file can say is what is tested."""
+    content = tiny_content()
+    content["experts"] |= EXPERTS
+    content["distill"]["common"] |= MATCHING
+    content["distill"]["cells"][str(CELL)] = {}
+    change(content)
+    with (folder / "params.yaml").open("w") as file:
+        YAML().dump(content, file)
+    return read_params(folder / "params.yaml")
+
+
+def run(module: Any, folder: Path, cell: Cell | None = None) -> None:
+    name = module.__name__.rpartition(".")[2].replace("_", "-")
+    paths = Paths(folder)
+    module.run(StageContext(name, cell, read_params(paths.params), paths))
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace where everything was computed, and `official/` with its experts and its set in official files."""
+    folder = tmp_path_factory.mktemp("original")
+    write_params(folder)
+    for module in (prepare, encode, experts):
+        run(module, folder)
+    run(select, folder, Cell("random", CELL.budget))
+    for module in (distill, evaluate, embed):
+        run(module, folder, CELL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert export_main(["experts", "official/buffers"]) == 0
+        assert export_main([str(CELL), "official/distilled_2.pt"]) == 0
+    return folder
+
+
+@pytest.fixture
+def newcomer(original: Path, tmp_path: Path) -> Path:
+    """A workspace with the data and features of the original, and its official files beside it."""
+    for name in ("data", "features", "sets", "official"):
+        (tmp_path / name).symlink_to(original / name)
+    (tmp_path / "sets").unlink()
+    (tmp_path / "sets").mkdir()
+    random = f"random-{CELL.budget}.safetensors"
+    (tmp_path / "sets" / random).symlink_to(original / "sets" / random)
+    return tmp_path
+
+
+def digest_of_buffers(folder: Path) -> str:
+    """The SHA-256 as the README defines it."""
+    names = [f"{side}_replay_buffer_{number}.pt" for number in range(2) for side in ("img", "txt")]
+    return fingerprint({name: sha256(folder / name) for name in names})
+
+
+def imports_experts(original: Path, section: str = "experts", **changes: Any) -> Change:
+    folder = original / "official/buffers"
+    source = {"path": "official/buffers", "sha256": digest_of_buffers(folder)} | changes
+    return lambda content: content[section].update(
+        import_from={key: value for key, value in source.items() if value is not None})
+
+
+def imports_set(original: Path, **changes: Any) -> Change:
+    source = {"path": "official/distilled_2.pt", "sha256": sha256(original / "official/distilled_2.pt")} | changes
+    return lambda content: content["distill"]["cells"].update({str(CELL): {"import_from": source}})
+
+
+def test_imported_experts_are_those_that_were_exported(original: Path, newcomer: Path) -> None:
+    write_params(newcomer, imports_experts(original))
+    run(experts, newcomer)
+    for number in range(2):
+        name = f"experts/expert-{number:03d}.safetensors"
+        before, after = (read_tensors(folder / name)[0] for folder in (original, newcomer))
+        assert before.keys() == after.keys() and all(before[key].equal(after[key]) for key in before)
+    trained, taken = (read_json(Paths(folder).metrics("experts")) for folder in (original, newcomer))
+    assert [each["val"] for each in taken["experts"]] == [each["val"] for each in trained["experts"]]
+    assert taken["imported"] == {"sha256": digest_of_buffers(original / "official/buffers"), "files": {
+        path.name: sha256(path) for path in (original / "official/buffers").iterdir()}}
+    assert "imported" not in trained
+
+
+def test_what_follows_imported_experts_is_what_follows_the_originals(original: Path, newcomer: Path) -> None:
+    write_params(newcomer, imports_experts(original))
+    run(experts, newcomer)
+    run(distill, newcomer, CELL)
+    assert Paths(newcomer).set(CELL).read_bytes() == Paths(original).set(CELL).read_bytes()
+
+
+def test_an_imported_set_gives_exactly_the_evaluation_of_the_original(original: Path, newcomer: Path) -> None:
+    write_params(newcomer, imports_set(original))
+    run(distill, newcomer, CELL)
+    run(evaluate, newcomer, CELL)
+    before, after = (read_tensors(Paths(folder).set(CELL)) for folder in (original, newcomer))
+    assert before[0].keys() == after[0].keys() and all(before[0][key].equal(after[0][key]) for key in before[0])
+    assert before[1]["similarity"] == after[1]["similarity"] and after[1]["set"]["imported"] == "distilled_2.pt"
+    first, second = (read_json(Paths(folder).metrics("evaluate", CELL)) for folder in (original, newcomer))
+    for content in (first, second):
+        del content["provenance"]
+    assert first == second
+    (newcomer / "experts").symlink_to(original / "experts")
+    run(embed, newcomer, CELL)
+    first, second = (read_json(Paths(folder).metrics("embed", CELL)) for folder in (original, newcomer))
+    assert first["measures"] == second["measures"]
+
+
+def test_the_metrics_of_an_imported_set_say_so_and_the_report_reads_them(original: Path, newcomer: Path) -> None:
+    write_params(newcomer, imports_set(original))
+    run(distill, newcomer, CELL)
+    found = read_json(Paths(newcomer).metrics("distill", CELL))
+    digest = sha256(original / "official/distilled_2.pt")
+    assert found["imported"] == {"files": {"distilled_2.pt": digest}, "sha256": digest}
+    assert found["num_pairs"] == CELL.budget - 1 and "curves" not in found
+    metrics = Metrics.of(newcomer)
+    assert metrics.distillation(str(CELL)) is None and Metrics.of(original).distillation(str(CELL)) is not None
+    specimens, before = (each.specimens(str(CELL)) for each in (metrics, Metrics.of(original)))
+    assert specimens["similarity"] == before["similarity"]
+    for one, other in zip(specimens["pairs"], before["pairs"], strict=True):
+        assert one == {key: value for key, value in other.items() if not key.startswith("initial")}
+
+
+def test_an_absolute_path_is_an_absolute_path(original: Path, newcomer: Path) -> None:
+    (newcomer / "official").unlink()
+    write_params(newcomer, imports_set(original, path=str(original / "official/distilled_2.pt")))
+    run(distill, newcomer, CELL)
+    assert Paths(newcomer).set(CELL).is_file()
+
+
+def test_a_profiles_workspace_names_files_from_the_repository(original: Path, newcomer: Path) -> None:
+    profile = newcomer / "profiles/mine"
+    profile.mkdir(parents=True)
+    for name in ("data", "features"):
+        (profile / name).symlink_to(original / name)
+    write_params(profile, imports_set(original))
+    run(distill, profile, CELL)
+    assert Paths(profile).set(CELL).is_file()
+
+
+def test_without_a_hash_the_stage_says_which_one_to_add(original: Path, newcomer: Path) -> None:
+    write_params(newcomer, imports_experts(original, sha256=None))
+    digest = digest_of_buffers(original / "official/buffers")
+    with pytest.raises(ValueError, match=rf"experts\.import_from\.sha256: not given.*{digest}.*add it to params"):
+        run(experts, newcomer)
+    assert not (newcomer / "experts").exists()
+
+
+def test_files_that_are_not_the_ones_meant_are_refused(original: Path, newcomer: Path) -> None:
+    write_params(newcomer, imports_set(original, sha256="0" * 64))
+    with pytest.raises(ValueError, match=rf"distill\.cells\.{CELL}\.import_from\.sha256: expected 0+, but"):
+        run(distill, newcomer, CELL)
+    assert not Paths(newcomer).set(CELL).exists()
+
+
+@pytest.mark.parametrize(("section", "key", "value", "message"), [
+    ("heads", "width", 8, r"projection.weight is \(16, 1280\), expected \(8, 1280\)"),
+    ("experts", "num", 3, "2 trajectories, expected 3"),
+])
+def test_experts_that_do_not_fit_the_parameters_are_refused(original: Path, newcomer: Path, section: str, key: str,
+                                                            value: int, message: str) -> None:
+    def change(content: dict[str, Any]) -> None:
+        imports_experts(original)(content)
+        content[section][key] = value
+
+    write_params(newcomer, change)
+    with pytest.raises(ValueError, match=message):
+        run(experts, newcomer)
+    assert not (newcomer / "experts").exists()
+
+
+def test_a_set_of_another_budget_or_size_is_refused(original: Path, newcomer: Path) -> None:
+    def another_budget(content: dict[str, Any]) -> None:
+        imports_set(original)(content)
+        content["distill"]["cells"]["repblend-9"] = content["distill"]["cells"][str(CELL)]
+
+    write_params(newcomer, another_budget)
+    with pytest.raises(ValueError, match="pairs 5, expected 8 by the budget of repblend-9"):
+        run(distill, newcomer, Cell("repblend", 9))
+
+    def another_size(content: dict[str, Any]) -> None:
+        imports_set(original)(content)
+        content["data"]["image_size"] = 64
+
+    write_params(newcomer, another_size)
+    with pytest.raises(ValueError, match=r"image sides \(32, 32\), expected \(64, 64\) by data.image_size"):
+        run(distill, newcomer, CELL)
+
+
+def test_buffers_of_an_encoder_that_they_cannot_hold_are_refused_both_ways(
+        original: Path, newcomer: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    write_params(newcomer, imports_experts(original, "encoder_experts"))
+    with pytest.raises(ValueError, match="'efficientnet_lite0' has BatchNorm layers"):
+        run(encoder_experts, newcomer)
+    monkeypatch.chdir(newcomer)
+    assert export_main(["encoder-experts", "exported"]) == 1
+    assert "'efficientnet_lite0' has BatchNorm layers" in capsys.readouterr().err
+
+
+def test_an_export_leaves_other_things_alone(original: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                             capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(original)
+    (tmp_path / "thesis.txt").write_text("mine")
+    for what in ("experts", str(CELL)):
+        assert export_main([what, str(tmp_path)]) == 1
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+    assert "holds something else (thesis.txt)" in capsys.readouterr().err
+    assert export_main(["experts"]) == 2 and export_main(["experts", "official/buffers"]) == 0
+
+
+@pytest.mark.parametrize("source", [{}, {"path": 1}, {"path": "x", "sha256": "abc"}, {"path": "x", "md5": "y"}, "x"])
+def test_malformed_parameters_are_named(tmp_path: Path, source: object) -> None:
+    with pytest.raises(ValueError, match=r"experts\.import_from"):
+        write_params(tmp_path, lambda content: content["experts"].update(import_from=source))

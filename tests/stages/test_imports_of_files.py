@@ -1,20 +1,26 @@
 """Stages that import the official release's files: what was exported comes back, and gives the same numbers."""
 
+import contextlib
+import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
 from repblend.params import Params, read_params
 from repblend.release.official import main as export_main
 from repblend.report.metrics import Metrics
-from repblend.stages import distill, embed, encode, encoder_experts, evaluate, experts, prepare, select
+from repblend.stages import distill, encode, encoder_experts, evaluate, experts, prepare
 from repblend.stages.context import Cell, Paths, StageContext
 from repblend.store import fingerprint, read_json, read_tensors, sha256
-from tests.tiny import tiny_content
+from repro.cli import app
+from tests.tiny import ROOT, tiny_content
 
+SECTION = (ROOT / "README.md").read_text().split("## Start from the authors' files")[1].split("\n## ")[0]
 CELL = Cell("repblend", 6)
 EXPERTS = {"num": 2, "epochs": 4, "batch_size": 4, "snapshots_every": 3}
 MATCHING = {"iterations": 2, "segments": 1, "inner_steps": 2, "batch_size": 3, "expert_span": 1, "max_start": 1,
@@ -40,32 +46,40 @@ def run(module: Any, folder: Path, cell: Cell | None = None) -> None:
     module.run(StageContext(name, cell, read_params(paths.params), paths))
 
 
+def in_this_process(command: list[str], cwd: Path, **_: Any) -> subprocess.CompletedProcess:
+    """Do what `repro export` starts a process for, without the seconds that torch takes to start."""
+    assert command[1:3] == ["-m", "repblend.release.official"]
+    with contextlib.chdir(cwd):
+        return subprocess.CompletedProcess(command, export_main(command[3:]))
+
+
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace where everything was computed, and `official/` with its experts and its set in official files."""
+    """A workspace where everything was computed, and `official/` with its experts and its set in official files, which
+    the README's commands wrote.
+    """
     folder = tmp_path_factory.mktemp("original")
     write_params(folder)
     for module in (prepare, encode, experts):
         run(module, folder)
-    run(select, folder, Cell("random", CELL.budget))
-    for module in (distill, evaluate, embed):
+    for module in (distill, evaluate):
         run(module, folder, CELL)
+    (folder / "dvc.yaml").touch()
+    (folder / "official").mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert export_main(["experts", "official/buffers"]) == 0
-        assert export_main([str(CELL), "official/distilled_2.pt"]) == 0
+        patch.chdir(folder / "official")
+        patch.setattr("repro.export.subprocess.run", in_this_process)
+        for command in re.findall(r"^repro (export .+)$", SECTION, re.MULTILINE):
+            done = CliRunner().invoke(app, command.replace("repblend-100", str(CELL)).split())
+            assert done.exit_code == 0, done.output
     return folder
 
 
 @pytest.fixture
 def newcomer(original: Path, tmp_path: Path) -> Path:
     """A workspace with the data and features of the original, and its official files beside it."""
-    for name in ("data", "features", "sets", "official"):
+    for name in ("data", "features", "official"):
         (tmp_path / name).symlink_to(original / name)
-    (tmp_path / "sets").unlink()
-    (tmp_path / "sets").mkdir()
-    random = f"random-{CELL.budget}.safetensors"
-    (tmp_path / "sets" / random).symlink_to(original / "sets" / random)
     return tmp_path
 
 
@@ -83,7 +97,7 @@ def imports_experts(original: Path, section: str = "experts", **changes: Any) ->
 
 
 def imports_set(original: Path, **changes: Any) -> Change:
-    source = {"path": "official/distilled_2.pt", "sha256": sha256(original / "official/distilled_2.pt")} | changes
+    source = {"path": "official/distilled_0.pt", "sha256": sha256(original / "official/distilled_0.pt")} | changes
     return lambda content: content["distill"]["cells"].update({str(CELL): {"import_from": source}})
 
 
@@ -114,23 +128,19 @@ def test_an_imported_set_gives_exactly_the_evaluation_of_the_original(original: 
     run(evaluate, newcomer, CELL)
     before, after = (read_tensors(Paths(folder).set(CELL)) for folder in (original, newcomer))
     assert before[0].keys() == after[0].keys() and all(before[0][key].equal(after[0][key]) for key in before[0])
-    assert before[1]["similarity"] == after[1]["similarity"] and after[1]["set"]["imported"] == "distilled_2.pt"
+    assert before[1]["similarity"] == after[1]["similarity"] and after[1]["set"]["imported"] == "distilled_0.pt"
     first, second = (read_json(Paths(folder).metrics("evaluate", CELL)) for folder in (original, newcomer))
     for content in (first, second):
         del content["provenance"]
     assert first == second
-    (newcomer / "experts").symlink_to(original / "experts")
-    run(embed, newcomer, CELL)
-    first, second = (read_json(Paths(folder).metrics("embed", CELL)) for folder in (original, newcomer))
-    assert first["measures"] == second["measures"]
 
 
 def test_the_metrics_of_an_imported_set_say_so_and_the_report_reads_them(original: Path, newcomer: Path) -> None:
     write_params(newcomer, imports_set(original))
     run(distill, newcomer, CELL)
     found = read_json(Paths(newcomer).metrics("distill", CELL))
-    digest = sha256(original / "official/distilled_2.pt")
-    assert found["imported"] == {"files": {"distilled_2.pt": digest}, "sha256": digest}
+    digest = sha256(original / "official/distilled_0.pt")
+    assert found["imported"] == {"files": {"distilled_0.pt": digest}, "sha256": digest}
     assert found["num_pairs"] == CELL.budget - 1 and "curves" not in found
     metrics = Metrics.of(newcomer)
     assert metrics.distillation(str(CELL)) is None and Metrics.of(original).distillation(str(CELL)) is not None
@@ -142,7 +152,7 @@ def test_the_metrics_of_an_imported_set_say_so_and_the_report_reads_them(origina
 
 def test_an_absolute_path_is_an_absolute_path(original: Path, newcomer: Path) -> None:
     (newcomer / "official").unlink()
-    write_params(newcomer, imports_set(original, path=str(original / "official/distilled_2.pt")))
+    write_params(newcomer, imports_set(original, path=str(original / "official/distilled_0.pt")))
     run(distill, newcomer, CELL)
     assert Paths(newcomer).set(CELL).is_file()
 
@@ -225,6 +235,19 @@ def test_an_export_leaves_other_things_alone(original: Path, monkeypatch: pytest
     assert (tmp_path / "thesis.txt").read_text() == "mine"
     assert "holds something else (thesis.txt)" in capsys.readouterr().err
     assert export_main(["experts"]) == 2 and export_main(["experts", "official/buffers"]) == 0
+
+
+def test_the_readmes_parameters_are_understood(tmp_path: Path) -> None:
+    example = YAML(typ="safe").load(re.search(r"```yaml\n(.+?)```", SECTION, re.DOTALL)[1])
+
+    def change(content: dict[str, Any]) -> None:
+        content["experts"] |= example["experts"]
+        content["distill"]["cells"] |= example["distill"]["cells"]
+
+    params = write_params(tmp_path, change)
+    assert params.experts.import_from.path == "downloads/buffers"
+    assert params.distill.settings("repblend-100").import_from.path == "downloads/distilled_3000.pt"
+    assert params.distill.settings("repblend-50").import_from is None
 
 
 @pytest.mark.parametrize("source", [{}, {"path": 1}, {"path": "x", "sha256": "abc"}, {"path": "x", "md5": "y"}, "x"])

@@ -15,7 +15,7 @@ from repblend.params import Params, read_params
 from repblend.release.official import main as export_main
 from repblend.report.metrics import Metrics
 from repblend.stages import distill, encode, encoder_experts, evaluate, experts, prepare
-from repblend.stages.context import Cell, Paths, StageContext
+from repblend.stages.context import SOURCES, Cell, Paths, StageContext
 from repblend.store import fingerprint, read_json, read_tensors, sha256
 from repro.cli import app
 from tests.tiny import ROOT, tiny_content
@@ -157,9 +157,10 @@ def test_an_absolute_path_is_an_absolute_path(original: Path, newcomer: Path) ->
     assert Paths(newcomer).set(CELL).is_file()
 
 
-def test_a_profiles_workspace_names_files_from_the_repository(original: Path, newcomer: Path) -> None:
+def test_a_profiles_workspace_names_files_from_the_clone(original: Path, newcomer: Path) -> None:
     profile = newcomer / "profiles/mine"
-    profile.mkdir(parents=True)
+    for folder in (newcomer / SOURCES, profile):
+        folder.mkdir(parents=True)
     for name in ("data", "features"):
         (profile / name).symlink_to(original / name)
     write_params(profile, imports_set(original))

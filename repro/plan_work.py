@@ -96,7 +96,9 @@ def _encode(load: Workload, cell: Cell | None) -> float:
 
 def _experts(load: Workload, cell: Cell | None) -> float:
     experts = load.params.experts
-    return experts.num * experts.epochs * load.counts.train_captions * TRAINING_PASSES * load.head_parameters
+    encoding = load.image_macs if experts.views == "fresh" else 0
+    one_draw = encoding + TRAINING_PASSES * load.head_parameters
+    return experts.num * experts.epochs * load.counts.train_captions * one_draw
 
 
 def _encoder_experts(load: Workload, cell: Cell | None) -> float:

@@ -183,6 +183,8 @@ class DistillSettings(Section):
     """Parameter of the Beta distribution of blending weights; unused by methods without blending."""
     noise_level: PositiveReal
     """Noise on representations, in units of their root mean square; only for the method with noise for blending."""
+    initial_images: Literal["plain", "augmented"] = optional("plain")
+    """Whether the set starts from training images as they are (`no_aug`), or from a view of each, as published."""
     similarity_rank: Positive
     similarity_alpha: PositiveReal
     """Weight of the low-rank part (`lora_alpha`)."""

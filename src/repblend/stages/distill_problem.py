@@ -38,8 +38,9 @@ from repblend.schedules import SCHEDULES
 from repblend.stages.cell_rules import schedule_of
 from repblend.stages.cells import student_model
 from repblend.stages.context import StageContext
+from repblend.stages.initial_images import initial_images
 from repblend.stages.specimens import InitialPairs, look_at
-from repblend.stages.students import StudentModel, make_evaluator, read_pixels
+from repblend.stages.students import StudentModel, make_evaluator
 from repblend.store import JSON
 from repblend.streams import stream
 
@@ -200,8 +201,7 @@ def pose(context: StageContext) -> Problem:
     train = read_annotations(paths.data, params.data.name, params.data.max_caption_words).train
     initial = random_pairs(candidate_pairs(features.train_image_index, params.seed), method.num_pairs(cell.budget),
                            params.seed)
-    initial_images = read_pixels(paths, [train[features.train_image_index[pair]] for pair in initial],
-                                 params.data.image_size, encoder)
+    images = initial_images(paths, params, settings, train, features.train_image_index[initial].tolist(), encoder)
     heads = HeadPair.of_widths(*features.widths, params.heads.width, params.heads.dropout)
     reference = ReferenceModel(encoder, params.compute.encoder_chunk, heads, TrajectoryStore(paths.experts).last(0))
     matches_encoder = method.matched == "image-encoder"
@@ -216,8 +216,8 @@ def pose(context: StageContext) -> Problem:
                                  settings.validation_seeds, params.seed),
         recipe=_recipe(params, settings, schedule.epochs),
         initial_pairs=initial,
-        initial_images=initial_images,
-        initial_embedded=reference(initial_images, features.texts_of(initial)),
+        initial_images=images,
+        initial_embedded=reference(images, features.texts_of(initial)),
         captions=[caption for image in train for caption in image.captions],
         inputs=[*feature_files(paths.features), *trajectory_files(paths.experts),
                 *(trajectory_files(experts) if matches_encoder else []), paths.data / "manifest.json"],

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 from repblend.data.image_store import open_images
 from repblend.data.karpathy import AnnotatedImage
+from repblend.data.published_views import PublishedView, as_it_is
+from repblend.data.rand_augment import RandAugment
 from repblend.data.views import Augment, CropOfSquare, ViewSource
 from repblend.params import Params, Views
 from repblend.stages.context import Paths
@@ -17,4 +19,7 @@ def view_source(paths: Paths, params: Params, images: Iterable[AnnotatedImage]) 
 
 def augmentation(views: Views, image_size: int) -> Augment:
     """Return how views are made."""
-    return CropOfSquare(image_size, views.crop_scale_min, views.flip)
+    if views.crop == "square":
+        return CropOfSquare(image_size, views.crop_scale_min, views.flip)
+    operations = RandAugment(**views.rand_augment.model_dump()) if views.rand_augment else as_it_is
+    return PublishedView(image_size, views.crop_scale_min, views.flip, operations)

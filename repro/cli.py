@@ -6,6 +6,7 @@ import typer
 
 from repro import doctor, export, parity, plan, profile, pull, push, report, run, verify
 from repro.artifacts import Artifacts
+from repro.checkpoints import app as checkpoints_app
 from repro.data_cli import app as data_app
 from repro.export import Format
 from repro.image_cli import app as image_app
@@ -15,6 +16,7 @@ from repro.runner import Engine, Gpus, Wishes
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Reproduce RepBlend (NeurIPS 2025): run the pipeline, read the report, verify the results.")
 app.add_typer(data_app, name="data")
+app.add_typer(checkpoints_app, name="checkpoints")
 app.add_typer(image_app, name="image")
 
 Targets = Annotated[list[str] | None, typer.Argument(

@@ -9,7 +9,7 @@ from typing import Any
 
 from docker.types import DeviceRequest, Mount
 
-from repblend.stages.context import repository_of
+from repblend.clone import repository_of
 from repblend.stages.provenance import IMAGE_DIGEST_VARIABLE
 from repro.dvc_locks import MOUNT
 from repro.inputs import outside

@@ -6,8 +6,7 @@ A container and a clean checkout have to see them too, wherever they lie.
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-HUB = Path("data/hub")
-"""In the clone: the model hub's checkpoints that were fetched."""
+from repblend.encoders.hub import HUB
 
 
 def missing(root: Path, files: Iterable[Path]) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from repblend.encoders.hub import snapshot, with_record
+from repblend.encoders.hub import is_here
 from repblend.encoders.pins import Checkpoint, checkpoint_of
 from repblend.params import Params
 from repro.plan_table import UNKNOWN, size
@@ -21,16 +21,10 @@ def missing(params: Params, root: Path) -> list[str]:
 
 
 def _checkpoints(params: Params, root: Path) -> list[str]:
-    used = [params.encode.image_encoder, params.encode.text_encoder, *params.transfer.architectures]
-    found = {name: checkpoint_of(name) for name in dict.fromkeys(used)}
-    absent = {name: checkpoint for name, checkpoint in found.items() if checkpoint and not _is_here(checkpoint, root)}
+    found = {name: checkpoint_of(name) for name in params.encoders}
+    absent = {name: checkpoint for name, checkpoint in found.items() if checkpoint and not is_here(checkpoint, root)}
     return [f"checkpoint {name}: {_size_of(checkpoint)}, `repro checkpoints fetch {name}`"
             for name, checkpoint in absent.items()]
-
-
-def _is_here(checkpoint: Checkpoint, root: Path) -> bool:
-    known = with_record(checkpoint, root)
-    return known.revision is not None and all((snapshot(known, root) / file.name).is_file() for file in known.files)
 
 
 def _size_of(checkpoint: Checkpoint) -> str:

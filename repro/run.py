@@ -7,6 +7,7 @@ from pathlib import Path
 
 from repblend.stages.context import repository_of
 from repblend.store import JSON, read_json, write_json
+from repro.checkpoints import fetch_missing
 from repro.inputs import missing
 from repro.profiles import Profile, profiles_of
 from repro.run_page import CONTAINER, write_run_page
@@ -32,6 +33,7 @@ def main(targets: Sequence[str], name: str, wishes: Wishes = ANY) -> int:
 def _run(profile: Profile, targets: Sequence[str], runner: Runner) -> int:
     workspace, brought, began = profile.workspace, profile.brought(), time.time()
     with only_run(workspace):
+        fetch_missing(profile)
         part = [] if targets else profile.results()
         code = runner.run(workspace, [("repro", *targets, *part), *([MAKE_REPORT] if part else [])], brought.folders)
         _write_record(runner, workspace, code)

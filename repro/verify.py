@@ -15,6 +15,7 @@ from pathlib import Path
 
 from repblend.params import read_yaml
 from repblend.store import JSON, write_json
+from repro.checkpoints import fetch_missing
 from repro.inputs import link
 from repro.profiles import Profile, profiles_of
 from repro.run_page import VERIFICATION, write_run_page
@@ -70,6 +71,7 @@ def _verify(root: Path, profile: Profile, targets: Sequence[str], runner: Runner
     with tempfile.TemporaryDirectory(prefix="repro-verify-") as folder:
         clean = profile.in_clone(root, Path(folder) / "checkout")
         _clone(root, Path(folder) / "checkout")
+        fetch_missing(profile)
         link(root, Path(folder) / "checkout", clean.brought().folders)
         before = output_hashes(clean.workspace / LOCK)
         _remove_outputs(clean.workspace, before)

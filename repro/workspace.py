@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from repblend.stages.context import repository_of
+from repblend.clone import repository_of
 from repblend.stages.lock import only_writer
 from repro.dvc_locks import forget_killed
 

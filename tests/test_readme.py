@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 import benchmarks.__main__ as bench
 from benchmarks import efficiency
+from repblend.encoders.pins import CHECKPOINTS
+from repblend.encoders.registry import IMAGE_ENCODERS
 from repblend.report.metrics import Metrics
 from repblend.report.schema_wider import Efficiency
 from repblend.report.titles import title
@@ -49,6 +51,27 @@ def test_the_commands_for_the_image_are_the_documented_ones() -> None:
     for command in commands:
         result = CliRunner().invoke(app, [*command[1:], "--help"])
         assert result.exit_code == 0, result.output  # an unknown option is an error even so
+
+
+def test_the_commands_for_checkpoints_are_the_documented_ones() -> None:
+    section = README.split("## Other encoders")[1].split("\n## ")[0]
+    commands = [shlex.split(line, comments=True) for line in re.findall(r"^repro checkpoints .*$", section, re.M)]
+    assert {command[2] for command in commands} == {"--profile", "list", "fetch", "check"}
+    for command in commands:
+        result = CliRunner().invoke(app, [*command[1:], "--help"])
+        assert result.exit_code == 0, result.output
+
+
+def test_the_table_of_encoders_is_what_is_declared() -> None:
+    section = README.split("## Other encoders")[1].split("\n## ")[0]
+    rows = [[cell.strip() for cell in row.split("|")] for row in re.findall(r"^\| (`.+) \|$", section, re.M)]
+    assert {row[0].strip("`") for row in rows} == CHECKPOINTS.keys()
+    for name, _, features, size, license_, pinned in rows:
+        checkpoint = CHECKPOINTS[name.strip("`")]
+        assert size == f"{checkpoint.num_bytes / 1e6:.0f} MB" and license_ == checkpoint.license
+        assert pinned == ("here" if checkpoint.is_pinned else "by the first fetch")
+        entry = IMAGE_ENCODERS.get(name.strip("`"))
+        assert int(features) == (entry.feature_dim if entry else 768)
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess:

@@ -368,6 +368,11 @@ class Params(Section):
     evaluate: Evaluate
     transfer: Transfer
 
+    @property
+    def encoders(self) -> list[str]:
+        """Names of all encoders that the stages use, each once."""
+        return list(dict.fromkeys([self.encode.image_encoder, self.encode.text_encoder, *self.transfer.architectures]))
+
     @model_validator(mode="after")
     def _coresets_have_rates(self) -> Self:
         for name in ("lr_img", "lr_txt"):

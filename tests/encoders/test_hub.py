@@ -217,6 +217,7 @@ def test_a_profiles_workspace_finds_the_checkpoints_of_the_repository(workspace:
     install("nf_regnet_b1", workspace, monkeypatch)
     below = workspace / "profiles" / "flickr30k"
     below.mkdir(parents=True)
+    (workspace / "src" / "repblend").mkdir(parents=True)
     monkeypatch.chdir(below)
     assert load_image_encoder("nf_regnet_b1", 64).feature_dim == 960
 

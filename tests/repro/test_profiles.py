@@ -11,13 +11,12 @@ import pytest
 from dvc.repo import Repo
 from typer.testing import CliRunner
 
-from repblend.encoders import hub
 from repblend.params import Params, read_params, read_yaml
 from repblend.store import read_json
 from repro import profile, run
 from repro.cli import app
 from repro.compose import compose, differences, shipped
-from repro.inputs import HUB, link
+from repro.inputs import link
 from repro.kinds import KINDS, MULTIMODAL, Brought
 from repro.pipeline import pipeline_for, yaml_text
 from repro.profiles import Profile, members, names, profile_of, profiles_of
@@ -217,7 +216,6 @@ def test_a_checkout_sees_the_folders_that_git_does_not_have(tmp_path: Path) -> N
     link(clone, checkout, [Path("data/mine"), Path("data/absent"), tmp_path])
     assert (checkout / "data/mine/x").read_text() == "x" and (checkout / "data/hub").is_dir()
     assert sorted(path.name for path in (checkout / "data").iterdir()) == ["hub", "mine"]
-    assert HUB == hub.HUB
 
 
 def test_a_data_set_that_is_not_there_is_named_before_anything_runs(files: Path, capsys: pytest.CaptureFixture) -> None:

@@ -11,7 +11,8 @@ from repblend.stages.context import Cell, Paths, StageContext
 from tests.stages.imports import ROOT, sources_of
 
 CANNOT_CHANGE_A_BYTE = {
-    "src/repblend/__init__.py", "src/repblend/params.py", "src/repblend/progress.py", "src/repblend/stages/__init__.py",
+    "src/repblend/__init__.py", "src/repblend/clone.py", "src/repblend/params.py", "src/repblend/progress.py",
+    "src/repblend/stages/__init__.py",
     "src/repblend/stages/__main__.py", "src/repblend/stages/context.py", "src/repblend/stages/entry.py",
     "src/repblend/stages/guard.py",
     "src/repblend/stages/lock.py", "src/repblend/stages/resume.py", "src/repblend/stages/sources.py",

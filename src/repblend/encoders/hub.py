@@ -1,6 +1,6 @@
 """Checkpoints on the disk: where they lie, what their SHA-256 has to be, and that it is so before anything reads them.
 
-    data/hub/models--OWNER--NAME/snapshots/COMMIT/FILE      the layout of the hub's own cache, at the repository's root
+    data/hub/models--OWNER--NAME/snapshots/COMMIT/FILE      the layout of the hub's own cache, at the clone's root
     checkpoints.sha256.json                                 what the first fetch recorded; committed
 
 `repro checkpoints fetch` writes both; nothing here touches a network or imports torch.
@@ -9,18 +9,12 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from repblend.clone import repository_of
 from repblend.encoders.pins import Checkpoint, File, checkpoint_of
 from repblend.store import JSON, read_json, sha256
 
 HUB = Path("data/hub")
 RECORD = Path("checkpoints.sha256.json")
-PROFILES = "profiles"
-
-
-def repository_root(workspace: Path) -> Path:
-    """Return the repository's folder: the workspace itself, or two folders up from one that is `profiles/NAME`."""
-    here = workspace.absolute()
-    return here.parents[1] if here.parent.name == PROFILES else here
 
 
 def snapshot(checkpoint: Checkpoint, root: Path) -> Path:
@@ -61,6 +55,12 @@ def faults(checkpoint: Checkpoint, root: Path) -> list[str]:
     return [found for file in checkpoint.files if (found := fault(file, folder))]
 
 
+def is_here(checkpoint: Checkpoint, root: Path) -> bool:
+    """Say whether every file is there, by name only."""
+    known = with_record(checkpoint, root)
+    return known.is_pinned and all((snapshot(known, root) / file.name).is_file() for file in known.files)
+
+
 def checked_snapshot(encoder: str, workspace: Path) -> Path | None:
     """Return the folder of an encoder's checkpoint after the SHA-256 of every file in use was found right.
 
@@ -77,7 +77,7 @@ def checked_snapshot(encoder: str, workspace: Path) -> Path | None:
     checkpoint = checkpoint_of(encoder)
     if checkpoint is None:
         return None
-    root = repository_root(workspace)
+    root = repository_of(workspace)
     pinned = with_record(checkpoint, root)
     if found := faults(pinned, root):
         raise ValueError(f"{'; '.join(found)}. Stages do not use the network: fetch the weights with "
@@ -92,7 +92,7 @@ def checkpoints_used(encoders: Iterable[str], workspace: Path) -> JSON:
         `{"checkpoints": {encoder: {"repository", "revision", "sha256": {file: ...}}}}`, or an empty mapping if none of
         them comes from there: what arrives as a package is in the hash of the requirements.
     """
-    root = repository_root(workspace)
+    root = repository_of(workspace)
     found = {name: with_record(checkpoint, root) for name in encoders if (checkpoint := checkpoint_of(name))}
     return {"checkpoints": {name: {"repository": checkpoint.repository, "revision": checkpoint.revision,
                                    "sha256": {file.name: file.sha256 for file in checkpoint.files}}

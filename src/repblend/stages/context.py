@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from repblend.clone import repository_of
 from repblend.params import Params, base_method, read_params
 from repblend.store import JSON
 
-SOURCES = Path("src/repblend")
 ENCODER_STUDENTS = "+encoder-students"
 """Ends the name of a set that students train the whole image encoder on, though it was not made for that."""
 
@@ -47,13 +47,6 @@ class Cell:
 
     def to_json(self) -> JSON:
         return {"method": self.method, "budget": self.budget}
-
-
-def repository_of(workspace: Path) -> Path:
-    """Return the clone that a workspace lies in: the nearest folder, from the workspace upwards, that has the sources,
-    or the workspace itself if none has. A profile's workspace is `profiles/<name>` in the clone.
-    """
-    return next((folder for folder in (workspace, *workspace.parents) if (folder / SOURCES).is_dir()), workspace)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import repblend
-from repblend.stages.context import SOURCES, StageContext, repository_of
+from repblend.clone import SOURCES, repository_of
+from repblend.stages.context import StageContext
 from repblend.store import sha256
 
 PACKAGE = Path(repblend.__file__).resolve().parent

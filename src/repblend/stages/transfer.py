@@ -63,8 +63,7 @@ def run(context: StageContext) -> None:
     write_json(paths.metrics("transfer", cell), {
         "cell": cell.to_json(), "unit": "percent", "architectures": architectures,
         "zero_shot": _zero_shot(context, subject),
-        "provenance": provenance(context, SECTIONS, inputs) | checkpoints_used(
-            [params.encode.image_encoder, params.encode.text_encoder, *params.transfer.architectures], paths.root)})
+        "provenance": provenance(context, SECTIONS, inputs) | checkpoints_used(params.encoders, paths.root)})
 
 
 def _other_encoder(context: StageContext, subject: Subject, name: str) -> Scores:

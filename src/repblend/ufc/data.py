@@ -4,6 +4,7 @@ Images are whole bytes (uint8) until a network sees them; then they are divided 
 the constants of the released code.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from repblend.streams import stream
+from repblend.ufc.image_files import ImageFiles
 
 MAX_PIXEL = 255
 
@@ -23,8 +25,8 @@ class LabelledImages:
         ValueError: shapes, types or labels do not fit.
     """
 
-    images: Tensor
-    """(N, 3, H, W) uint8."""
+    images: Tensor | ImageFiles
+    """(N, 3, H, W) uint8; files that look like it, where a tensor would not fit in memory."""
     labels: Tensor
     """(N,) int64, from 0 to num_classes - 1."""
     num_classes: int
@@ -44,8 +46,17 @@ class LabelledImages:
         return len(self.labels)
 
     def select(self, indices: Tensor) -> "LabelledImages":
-        """Return the images at these positions, (n,) int64, in their order."""
-        return LabelledImages(self.images[indices], self.labels[indices], self.num_classes)
+        """Return the images at these positions, (n,) int64, in their order; those in files stay there."""
+        files = isinstance(self.images, ImageFiles)
+        images = self.images.subset(indices) if files else self.images[indices]
+        return LabelledImages(images, self.labels[indices], self.num_classes)
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of pixels (of images in files: of their names and sizes) and labels."""
+        files = isinstance(self.images, ImageFiles)
+        digest = self.images.digest() if files else hashlib.sha256(self.images.numpy().tobytes())
+        digest.update(self.labels.numpy().tobytes())
+        return digest.hexdigest()
 
     def of_class(self, label: int) -> Tensor:
         """Return the positions of a class's images, ascending."""

@@ -159,6 +159,12 @@ class UfcParams(Section):
     validation: Validation
 
     @model_validator(mode="after")
+    def _imagenet_has_ready_made_teachers(self) -> Self:
+        if self.data.name == "imagenet" and self.teachers.weights != "torchvision":
+            raise ValueError("teachers.weights: 'imagenet' takes torchvision's weights; set it to 'torchvision'")
+        return self
+
+    @model_validator(mode="after")
     def _skips_layers_of_teachers(self) -> Self:
         if unknown := set(self.generation.skipped_layers) - set(self.teachers.architectures):
             raise ValueError(f"generation.skipped_layers: {sorted(unknown)} are not in teachers.architectures; "

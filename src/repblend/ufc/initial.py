@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from repblend.store import atomic_path, open_tensors, read_json, write_json, write_tensors
+from repblend.store import atomic_path, fingerprint, open_tensors, read_json, sha256, write_json, write_tensors
 from repblend.streams import stream
 from repblend.ufc.data import LabelledImages
 
@@ -38,8 +38,25 @@ class InitialImages:
         Raises:
             ValueError: the file is missing or damaged.
         """
-        with open_tensors(self._folder / _file(image)) as file:
+        with open_tensors(self._folder / image_file(image)) as file:
             return file.get_slice("images")[classes]
+
+    def first(self, num_per_class: int) -> "InitialImages":
+        """Return the first images of every class alone.
+
+        Raises:
+            ValueError: there are fewer.
+        """
+        if num_per_class > self.num_per_class:
+            raise ValueError(f"{self._folder}: {self.num_per_class} images per class, the budget asks for "
+                             f"{num_per_class}; draw them for the largest budget")
+        fewer = InitialImages(self._folder)
+        fewer.num_per_class = num_per_class
+        return fewer
+
+    def digest(self) -> str:
+        """Return a hash of all images."""
+        return fingerprint([sha256(self._folder / image_file(image)) for image in range(self.num_per_class)])
 
 
 def write_initial_images(folder: Path, train: LabelledImages, num_per_class: int, seed: int) -> InitialImages:
@@ -52,7 +69,7 @@ def write_initial_images(folder: Path, train: LabelledImages, num_per_class: int
     with atomic_path(folder) as aside:
         aside.mkdir()
         for image, row in enumerate(positions.T):
-            write_tensors(aside / _file(image), {"images": train.images[row], "positions": row.contiguous()})
+            write_tensors(aside / image_file(image), {"images": train.images[row], "positions": row.contiguous()})
         write_manifest(aside, num_per_class, train.num_classes, train.images.shape[-1])
     return InitialImages(folder)
 
@@ -81,5 +98,6 @@ def write_manifest(folder: Path, num_per_class: int, num_classes: int, image_siz
                                    "image_size": image_size})
 
 
-def _file(image: int) -> str:
+def image_file(image: int) -> str:
+    """Return the name of the file of an image index."""
     return f"{image:04d}.safetensors"

@@ -7,6 +7,7 @@ pixels are kept as 32-bit floats, `newCCC/classCCC.safetensors`; and a `manifest
 what is in memory is one class.
 """
 
+import hashlib
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -43,6 +44,12 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of pixels and labels."""
+        digest = hashlib.sha256(self.pixels.numpy().tobytes())
+        digest.update(self.labels.numpy().tobytes())
+        return digest.hexdigest()
 
 
 def integrate(images: Tensor, compensators: Tensor, normalisation: Normalisation) -> Tensor:
@@ -167,6 +174,17 @@ def read_image_set(folder: Path) -> ImageSet:
     num_classes, num_slots = manifest["num_classes"], manifest["num_slots"]
     pixels = torch.cat([_read_class(folder, label, manifest) for label in range(num_classes)])
     return ImageSet(pixels, torch.arange(num_classes).repeat_interleave(num_slots), num_classes, manifest["num_bytes"])
+
+
+def read_released_set(folder: Path, num_classes: int, num_slots: int) -> ImageSet:
+    """Read a set that the release's own code wrote: JPEGs in the same layout, without a manifest.
+
+    Raises:
+        ValueError: a class folder holds another number of images, or one is not an image.
+    """
+    pixels = torch.cat([read_class_images(folder, label, num_slots, ".jpg") for label in range(num_classes)])
+    num_bytes = sum(path.stat().st_size for path in folder.glob("new*/*.jpg"))
+    return ImageSet(pixels, torch.arange(num_classes).repeat_interleave(num_slots), num_classes, num_bytes)
 
 
 def _read_class(folder: Path, label: int, manifest: JSON) -> Tensor:

@@ -1,0 +1,149 @@
+"""The released command lines: their options, the digits from end to end, and files of the release."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from repblend.streams import stream
+from repblend.ufc.__main__ import main, parser
+from repblend.ufc.data import NORMALISATIONS
+from repblend.ufc.generation import Compensators
+from repblend.ufc.initial import InitialImages
+from repblend.ufc.integration import read_image_set, read_released_set
+from repblend.ufc.networks import build
+from repblend.ufc.official import import_class_folders, import_tensors, read_official_teacher
+from tests.ufc.small import labelled
+
+RELEASED = {
+    "cifar": "dataset M init_path ipc exp-name wandb-name syn-data-path store-best-images batch-size iteration lr "
+             "jitter r-bn first-bn-multiplier",
+    "val-static": "dataset M networks epochs batch-size lr temperature weight-decay syn-data-path output-dir resume "
+                  "check-ckpt ipc wandb-project wandb-api-key wandb-name"}
+RELEASED |= {"imgnet": RELEASED["cifar"], "val-dyn": RELEASED["val-static"]}
+SCRIPTS = [
+    "cifar --iteration 1000 --r-bn 1 --batch-size 100 --lr 0.25 --exp-name generated_results --wandb-name "
+    "cifar100-ipc10 --store-best-images --syn-data-path syn/ --init_path init_images/c100/ --ipc 10 --dataset cifar100",
+    "val-static --epochs 400 --batch-size 64 --ipc 10 --syn-data-path "
+    "syn/cifar100-ipc10/generated_results --output-dir syn/cifar100-ipc10/generated_results --wandb-name cifar100-ipc10 --dataset cifar100 --networks resnet18",
+    "val-dyn --epochs 80 --batch-size 64 --ipc 10 --syn-data-path syn/cifar100-ipc10/generated_results --output-dir "
+    "syn/cifar100-ipc10 --wandb-name cifar100-ipc10 --dataset cifar100 --networks resnet18"]
+
+
+@pytest.mark.parametrize("command", RELEASED)
+def test_released_options_are_taken_with_their_names(command: str) -> None:
+    options = vars(parser().parse_args([command]))
+    assert {name.replace("-", "_") for name in RELEASED[command].split()} <= options.keys()
+
+
+def test_defaults_are_the_released_ones() -> None:
+    made = parser()
+    cifar, imgnet, static = (made.parse_args([name]) for name in ("cifar", "imgnet", "val-static"))
+    assert (cifar.M, cifar.ipc, cifar.iteration, cifar.lr, cifar.jitter, cifar.r_bn) == (4, 10, 1000, 0.1, 4, 0.05)
+    assert (imgnet.M, imgnet.jitter, imgnet.dataset, imgnet.transform) == (3, 32, "imagenet", "crop-flip-shift")
+    assert (static.networks, static.epochs, static.batch_size, static.temperature) == ("resnet18", 200, 128, 30)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_released_command_lines_are_understood(script: str) -> None:
+    assert parser().parse_args(script.split()).dataset == "cifar100"
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the commands ran on the digits, in the order of a user."""
+    folder = tmp_path_factory.mktemp("digits")
+    shared = f"--dataset digits --M 2 --teachers-path {folder}/pretrained --threads 1"
+    made = f"--syn-data-path {folder}/syn --wandb-name run --init_path {folder}/initial"
+    assert main(f"teach {shared} --epochs 2".split()) == 0
+    assert main(f"cifar {shared} {made} --ipc 3 --iteration 4 --jitter 1 --store-best-images "
+                "--compensators-at-once 2".split()) == 0
+    for labels in ("static", "dyn"):
+        assert main(f"val-{labels} {shared} --ipc 3 --epochs 2 --networks convnet-small --batch-size 20 "
+                    f"--syn-data-path {folder}/syn/run/generated_results --output-dir {folder}/save".split()) == 0
+    return folder
+
+
+def test_the_digits_go_through_all_commands(run_folder: Path) -> None:
+    made = run_folder / "syn/run/generated_results"
+    assert InitialImages(run_folder / "initial").num_per_class == 2  # floor(3 / (2 / 10 + 1))
+    assert Compensators.read(made / "compensators/resnet-small.safetensors").values.shape == (2, 1, 3, 8, 8)
+    images = read_image_set(made / "images")
+    assert len(images) == 60 and not (made / "checkpoints").exists()
+    for labels in ("static", "dynamic"):
+        scores = json.loads((run_folder / f"save/{labels}-convnet-small.json").read_text())
+        assert scores["curves"]["epoch"] == [0, 1] and 0 <= scores["best"] <= scores["best_on_test"] <= 100
+
+
+def test_a_set_of_the_release_is_the_same_set(run_folder: Path) -> None:
+    images = run_folder / "syn/run/generated_results/images"
+    own, released = read_image_set(images), read_released_set(images, 10, 6)
+    assert torch.equal(own.pixels, released.pixels) and own.num_bytes == released.num_bytes
+    with pytest.raises(ValueError, match="expected 7 images"):
+        read_released_set(images, 10, 7)
+
+
+def test_results_are_told_again_and_ignored_options_are_named(run_folder: Path,
+                                                              capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["val-static", "--check-ckpt", str(run_folder / "save/static-convnet-small.json")]) == 0
+    assert "epoch chosen on held-out images" in capsys.readouterr().out
+    made = run_folder / "syn/run/generated_results"
+    assert main(f"val-static --dataset digits --M 2 --teachers-path {run_folder}/pretrained --lr 0.5 --ipc 9 "
+                f"--syn-data-path {made} --output-dir {run_folder}/other".split()) == 1
+    errors = capsys.readouterr().err
+    assert "--lr is accepted and ignored" in errors and "give the --ipc that it was made with" in errors
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ("cifar --dataset digits --M 4", "expected 1 to 3 for digits"),
+    ("cifar --dataset digits --M 1 --teachers-path nowhere", "convnet-small.safetensors: no such file"),
+    ("cifar --dataset cifar100 --teachers-path nowhere", "resnet18_E200/ckpt.pth: no such file")])
+def test_wrong_settings_are_told_before_any_work(arguments: str, message: str, tmp_path: Path,
+                                                 monkeypatch: pytest.MonkeyPatch,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments.split()) == 1
+    assert message in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+def test_released_tensors_become_the_bytes_that_they_were(tmp_path: Path) -> None:
+    images, normalisation = labelled(2).images, NORMALISATIONS["cifar100"]
+    for number, part in enumerate(images.split(4)):
+        torch.save(normalisation.normalise(part), tmp_path / f"tensor_{number}.pt")
+    found = import_tensors(tmp_path, tmp_path / "initial", 2, 4, normalisation)
+    assert torch.equal(torch.cat([found.read(0), found.read(1)]), images)
+    with pytest.raises(ValueError, match="is --dataset the right one"):
+        import_tensors(tmp_path, tmp_path / "other", 2, 4, NORMALISATIONS["cifar10"])
+    with pytest.raises(ValueError, match=r"tensor_2\.pt: no such file"):
+        import_tensors(tmp_path, tmp_path / "other", 3, 4, normalisation)
+    torch.save({"not": "a tensor"}, tmp_path / "tensor_2.pt")
+    with pytest.raises(ValueError, match=r"tensor_2\.pt: expected a tensor \(4, 3, H, W\)"):
+        import_tensors(tmp_path, tmp_path / "other", 3, 4, normalisation)
+    assert not (tmp_path / "other").exists()
+
+
+def test_class_folders_give_their_first_images_by_name(tmp_path: Path) -> None:
+    images = labelled(3)
+    for number, (image, label) in enumerate(zip(images.images, images.labels.tolist(), strict=True)):
+        (tmp_path / f"in/n{label}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / f"in/n{label}/{number:02d}.png")
+    found = import_class_folders(tmp_path / "in", tmp_path / "initial", 2, 4, 8)
+    assert torch.equal(found.read(1), images.images[4:8])
+    with pytest.raises(ValueError, match="n0: 3 images, the budget asks for 4"):
+        import_class_folders(tmp_path / "in", tmp_path / "initial", 4, 4, 8)
+
+
+def test_released_checkpoints_load_by_name(tmp_path: Path) -> None:
+    made = build("shufflenet_g2", 10, 32, stream(0, "tests"))
+    (tmp_path / "shufflenet_E200").mkdir()
+    torch.save({"state_dict": {f"module.{name}": value for name, value in made.state_dict().items()}, "acc": 1.0},
+               tmp_path / "shufflenet_E200/ckpt.pth")
+    found = read_official_teacher(tmp_path, "shufflenet_g2", 10, 32)
+    assert all(torch.equal(value, made.state_dict()[name]) for name, value in found.state_dict().items())
+    with pytest.raises(ValueError, match="with 100 classes"):
+        read_official_teacher(tmp_path, "shufflenet_g2", 100, 32)
+    (tmp_path / "shufflenet_E200/ckpt.pth").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="without running code"):
+        read_official_teacher(tmp_path, "shufflenet_g2", 10, 32)

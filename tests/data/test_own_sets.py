@@ -16,7 +16,7 @@ from repblend.data.karpathy import read_annotations
 from repblend.data.own import OwnCaptions
 from repblend.encoders.registry import load_image_encoder, load_text_encoder
 from repblend.matching.synthetic_set import SyntheticSet
-from repblend.stages import encode, evaluate, prepare, select
+from repblend.stages import encode, evaluate, prepare, select, transfer
 from repblend.stages.context import StageContext
 from repblend.store import read_json
 from tests import shaped
@@ -48,14 +48,20 @@ def run(workspace: Path, module: Any, stage: str, cell: str | None = None) -> No
     module.run(StageContext.of(workspace, stage, cell))
 
 
-def test_one_entry_takes_a_folder_and_a_csv_file_to_an_evaluated_coreset(tmp_path: Path) -> None:
-    raw = own_folder(tmp_path / "pictures")
-    workspace = workspace_with(tmp_path, {"name": "pictures", "folder": "pictures", "captions": "captions.csv",
-                                          "num_val": 6, "num_test": 10})
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One entry in `params.yaml`, and the stages up to an evaluated coreset."""
+    folder = tmp_path_factory.mktemp("own")
+    own_folder(folder / "pictures")
+    workspace_with(folder, {"name": "pictures", "folder": "pictures", "captions": "captions.csv", "num_val": 6,
+                            "num_test": 10}, transfer={"architectures": [], "num_icons": 12})
     for module, stage, cell in ((prepare, "prepare", None), (encode, "encode", None), (select, "select", "random-20"),
                                 (evaluate, "evaluate", "random-20")):
-        run(workspace, module, stage, cell)
+        run(folder, module, stage, cell)
+    return folder
 
+
+def test_a_folder_and_a_csv_file_become_an_evaluated_coreset(workspace: Path) -> None:
     annotations = read_annotations(workspace / "data/prepared", "pictures", 60)
     assert [len(split) for split in (annotations.train, annotations.val, annotations.test)] == [24, 6, 10]
     features = read_features(workspace / "features")
@@ -63,7 +69,7 @@ def test_one_entry_takes_a_folder_and_a_csv_file_to_an_evaluated_coreset(tmp_pat
 
     def seen(name: str) -> torch.Tensor:
         """One image as the encoder takes it, by its definition."""
-        image = Image.open(raw / name).convert("RGB").resize((32, 32), Image.Resampling.BICUBIC)
+        image = Image.open(workspace / "pictures" / name).convert("RGB").resize((32, 32), Image.Resampling.BICUBIC)
         pixels = torch.tensor(np.array(image)).permute(2, 0, 1) / 255
         return (pixels - encoder.mean.view(3, 1, 1)) / encoder.std.view(3, 1, 1)
 
@@ -76,6 +82,14 @@ def test_one_entry_takes_a_folder_and_a_csv_file_to_an_evaluated_coreset(tmp_pat
         assert torch.allclose(synthetic.texts[number], texts.encode([chosen[number]["caption"]])[0], atol=1e-5)
     held_out = read_json(workspace / "metrics/evaluate/random-20.json")["protocols"]["held-out"]
     assert len(held_out["seeds"]) == 3 and 0 < held_out["mean"]["mean_recall"] <= 100
+
+
+def test_transfer_leaves_out_ten_words_where_no_image_fits_and_says_so(
+        workspace: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Here every image has all of the most frequent words: those of the sentences around the shapes."""
+    run(workspace, transfer, "transfer", "random-20")
+    assert set(read_json(workspace / "metrics/transfer/random-20.json")["zero_shot"]) == {"icons"}
+    assert "transfer random-20: left out the task of ten words. none of 10 test images has exactly one" in caplog.text
 
 
 def test_a_column_decides_the_split_where_there_is_one(tmp_path: Path) -> None:

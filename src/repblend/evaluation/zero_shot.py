@@ -66,8 +66,8 @@ def word_task(captions: Sequence[Sequence[str]], num_words: int = NUM_WORDS) -> 
     members = [(row, found[0]) for row, has in enumerate(words_of)
                if len(found := [label for label, word in enumerate(words) if word in has]) == 1]
     if not members:
-        raise ValueError(f"data.num_test: none of {len(captions)} test images has exactly one of the words "
-                         f"{', '.join(words)}; raise it")
+        raise ValueError(f"none of {len(captions)} test images has exactly one of the words "
+                         f"{', '.join(words)}; take more test images")
     rows, labels = zip(*members, strict=True)
     return WordTask(words, torch.tensor(rows), torch.tensor(labels))
 
@@ -81,8 +81,8 @@ def frequent_words(words_of: Sequence[set[str]], num_words: int) -> list[str]:
     counts = Counter(word for words in words_of for word in words
                      if len(word) >= MIN_LETTERS and word not in FUNCTION_WORDS)
     if len(counts) < num_words:
-        raise ValueError(f"data.num_test: the captions of {len(words_of)} test images have {len(counts)} words, "
-                         f"expected at least {num_words} to classify by; raise it")
+        raise ValueError(f"the captions of {len(words_of)} test images have {len(counts)} words that name "
+                         f"something, expected at least {num_words} to classify by; take more test images")
     return sorted(counts, key=lambda word: (-counts[word], word))[:num_words]
 
 

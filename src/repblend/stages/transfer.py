@@ -7,6 +7,8 @@ the paper, at the embedded scale).
   their names, and classify test images by ten words.
 """
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,6 +40,8 @@ from repblend.stages.students import (
     read_pixels,
 )
 from repblend.store import JSON, write_json
+
+log = logging.getLogger("repblend")
 
 SECTIONS = ["compute", "data", "encode", "heads", "evaluate", "transfer"]
 
@@ -98,27 +102,46 @@ def _zero_shot(context: StageContext, subject: Subject) -> JSON:
     encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
     model = student_model(cell, encoder, params, context.paths, subject.features)
     texts = load_text_encoder(params.encode.text_encoder)
-    icons, task = _icons(encoder, model, texts, params), word_task([each.captions for each in subject.annotations.test])
+    icons = _icons(encoder, model, texts, params)
     evaluator = make_evaluator(params.evaluate, schedule_of(cell, params), {"val": model.val, "test": icons},
                                model.towers, params.evaluate.num_seeds, params.seed)
     on_icons = evaluator.scores()
-    on_words = WordScores(model.towers.student, model.test.images[task.images], texts.encode(task.words), task.labels,
-                          on_icons.epochs)
+    on_words = _on_words(subject, model, texts, on_icons.epochs)
     evaluator.train_on_set(model.inputs(synthetic.images), synthetic.texts, synthetic.similarity.matrix(),
-                           recipe_of(cell, synthetic, params), on_icons.record, on_words.record)
+                           recipe_of(cell, synthetic, params), on_icons.record,
+                           *([on_words.scores.record] if on_words else []))
     protocols = on_icons.to_json()["protocols"]
     chosen = [seed["epoch"] for seed in protocols["held-out"]["seeds"]]
-    return {"icons": {"metric": "retrieval", "num_images": len(icons.images), "protocols": protocols,
-                      "chance": chance_recalls(icons.text_to_image)},
-            "ten-words": _words_to_json(task) | {"protocols": {"held-out": on_words.held_out(chosen)}}}
+    tasks: JSON = {"icons": {"metric": "retrieval", "num_images": len(icons.images), "protocols": protocols,
+                             "chance": chance_recalls(icons.text_to_image)}}
+    return tasks | ({"ten-words": on_words.to_json(chosen)} if on_words else {})
+
+
+@dataclass(frozen=True)
+class OnWords:
+    """The task of ten words, and how students do on it."""
+
+    task: WordTask
+    scores: WordScores
+
+    def to_json(self, chosen_epochs: list[int]) -> JSON:
+        task = self.task
+        return {"metric": "top-1 accuracy", "words": task.words, "num_images": len(task.images), "chance": task.chance,
+                "majority": task.majority, "protocols": {"held-out": self.scores.held_out(chosen_epochs)}}
+
+
+def _on_words(subject: Subject, model: StudentModel, texts: CaptionEncoder, epochs: Sequence[int]) -> OnWords | None:
+    """The task of ten words; None, and a line in the log, where the test captions do not have ten fit words."""
+    try:
+        task = word_task([image.captions for image in subject.annotations.test])
+    except ValueError as error:
+        log.warning("transfer %s: left out the task of ten words. %s", subject.cell, error)
+        return None
+    return OnWords(task, WordScores(model.towers.student, model.test.images[task.images], texts.encode(task.words),
+                                    task.labels, epochs))
 
 
 def _icons(encoder: ImageEncoder, model: StudentModel, texts: CaptionEncoder, params: Params) -> SplitFeatures:
     pixels, captions = read_icons(params.transfer.num_icons, params.data.image_size, params.data.max_caption_words)
     images = model.inputs(normalise(pixels, encoder.mean, encoder.std))
     return SplitFeatures(images, texts.encode(captions), torch.arange(len(captions)))
-
-
-def _words_to_json(task: WordTask) -> JSON:
-    return {"metric": "top-1 accuracy", "words": task.words, "num_images": len(task.images), "chance": task.chance,
-            "majority": task.majority}

@@ -193,4 +193,4 @@ def output_bytes(stage: str, cell: Cell | None, load: Workload) -> float | None:
 
 def _snapshots(experts: Experts, counts: Counts) -> int:
     steps = experts.epochs * (counts.train_captions // experts.batch_size)
-    return 1 + steps // experts.snapshots_every
+    return 1 + steps // experts.steps_between_snapshots(counts.train_captions)

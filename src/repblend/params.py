@@ -104,12 +104,25 @@ class Experts(Section):
     momentum: Fraction
     weight_decay: Annotated[float, Field(ge=0)]
     temperature: PositiveReal
-    snapshots_every: Positive
-    """Steps from one snapshot to the next. The paper keeps one per epoch."""
+    snapshots_every: Positive | Literal["epoch"]
+    """Steps from one snapshot to the next, or `epoch`: those of one epoch, as released."""
+    text_mode: Literal["eval", "train"] = optional("eval")
+    """How the frozen text encoder computes while experts train. Released: train, its own dropout drawn anew in every
+    batch; all other text features come from evaluation mode. It then encodes every batch."""
     views: Literal["cached", "fresh"] = optional("cached")
     """Every draw shows one of `encode.views.num` views; or, as published, one that was never shown before."""
     import_from: ImportFrom | None = optional(None)
     """Where to take the first `num` trajectories from; nothing is trained, and the fields above say how they were."""
+    cached_views: Count = optional(0)
+    """A pair whose image is among this many last ones shows the view that it showed then. The released Flickr30K loader
+    keeps 100 augmented images, so that captions of one image can share a view; which ones it keeps is this project's
+    reading: the least recently shown leaves first, and an epoch starts with none."""
+
+    def steps_between_snapshots(self, num_pairs: int) -> int:
+        """Return `snapshots_every` in steps, for that many training pairs."""
+        if self.snapshots_every == "epoch":
+            return num_pairs // min(self.batch_size, num_pairs)
+        return self.snapshots_every
 
 
 class EncoderExperts(Experts):
@@ -194,6 +207,12 @@ class DistillSettings(Section):
     """Space in which the inner learning rates are optimised."""
     min_rate: Annotated[float, Field(ge=0)]
     """The inner learning rates never fall below this."""
+    initial_pairs: Literal["one-per-image", "any"] = optional("one-per-image")
+    """Which random pairs the set starts from: one of every image, as all methods here, or any of the captions.
+    Released: any, so that an image may come twice."""
+    choose: Literal["best-validation", "best-test", "last"] = optional("best-validation")
+    """Which of the validated iterations is the result. The paper does not say which enters its tables. The released
+    code scores each on the test split; best-test is the best of these, chosen with the very split it is reported on."""
     dropout_masks: Literal["same", "different"] = optional("same")
     """Whether the second pass over the inner steps, which differentiates them, has the first one's dropout or draws its
     own. Released: different, so that its gradient is of other functions than those whose gradients were summed. Nothing
@@ -342,6 +361,16 @@ class Evaluate(Section):
     momentum: Fraction
     weight_decay: Annotated[float, Field(ge=0)]
     temperature: PositiveReal
+    """Of students, whatever the set was distilled with. Released: always 0.07."""
+    protocol: Literal["held-out", "faithful", "last"] = optional("held-out")
+    """The protocol that counts where one number is asked for: a student's epoch chosen on validation, on test (as
+    released), or its last one. The first two are always measured and reported side by side."""
+    candidates: Positive | None = optional(None)
+    """A query's best candidates that keep their scores; null keeps all. Released: 128. No recall at 1, 5 or 10 depends
+    on it unless fewer than 10 are kept."""
+    batches: Literal["subsets", "partition"] = optional("subsets")
+    """How students' batches are drawn: each a new random subset (as released, so that an epoch may miss pairs), or cut
+    from one permutation per epoch, the last one filled up from its beginning."""
     distilled: StudentSchedule
     coresets: StudentSchedule
     full_data: StudentSchedule

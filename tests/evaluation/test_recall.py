@@ -12,6 +12,7 @@ from repblend.evaluation.recall import (
     TOP_K,
     chance_recalls,
     image_ranks,
+    keep_candidates,
     retrieval_recalls,
     text_ranks,
 )
@@ -151,11 +152,25 @@ def test_cutting_to_the_best_candidates_of_each_query_changes_nothing(kept: int)
     owners = some_owners([1, 2, 3] * 50, draws)
     scores = torch.randn(150, len(owners), generator=draws) + 2 * signal(owners, 150)
 
-    def cut(queries: Tensor) -> Tensor:
-        best = queries.topk(kept, dim=1)
-        return torch.full_like(queries, -100.0).scatter(1, best.indices, best.values)
+    cut = keep_candidates(scores, kept)
+    assert (cut > -100).sum(1).tolist() == [kept] * 150
+    for scored in (scores, scores.round()):  # the second has ties everywhere
+        found = retrieval_recalls(keep_candidates(scored, kept), owners, keep_candidates(scored.T, kept))
+        assert found == retrieval_recalls(scored, owners)
 
-    assert retrieval_recalls(cut(scores), owners, cut(scores.T)) == retrieval_recalls(scores, owners)
+
+def test_candidates_that_tie_with_the_last_one_kept_are_kept() -> None:
+    scores = torch.tensor([[3.0, 1.0, 2.0, 2.0, 0.0], [1.0, 2.0, 3.0, 4.0, 5.0]])
+    assert keep_candidates(scores, 2).tolist() == [[3, -100, 2, 2, -100], [-100, -100, -100, 4, 5]]
+    assert torch.equal(keep_candidates(scores, 6), scores)
+
+
+def test_an_answer_that_was_not_kept_is_not_found() -> None:
+    """Own answers are second among 20: one candidate kept loses all, also at K = 10."""
+    scores = torch.eye(20) + 2 * torch.eye(20).roll(1, 0)
+    assert retrieval_recalls(scores, torch.arange(20))["ir_at_5"] == 100.0
+    cut = retrieval_recalls(keep_candidates(scores, 1), torch.arange(20), keep_candidates(scores.T, 1))
+    assert set(cut.values()) == {0.0}
 
 
 @pytest.mark.parametrize("captions_per_image", [[1] * 30, [1, 2, 3, 4, 5, 6] * 5])

@@ -137,6 +137,17 @@ def test_a_batch_is_the_first_entries_of_a_reshuffle() -> None:
         assert torch.equal(row, torch.randperm(10, generator=shuffles)[:4])
 
 
+def test_a_partition_shows_every_pair_in_every_epoch() -> None:
+    batches = student_batches(0, 2, 10, 30, 4, "partition")
+    assert batches.shape == (2, 31, 3, 4)
+    for epoch in batches.flatten(0, 1):
+        assert epoch.unique().tolist() == list(range(10)) and len(epoch[:2].unique()) == 8
+        assert all(len(batch.unique()) == 4 for batch in epoch)
+    subsets = student_batches(0, 2, 10, 30, 4)
+    assert any(len(epoch.unique()) < 10 for epoch in subsets.flatten(0, 1))
+    assert torch.equal(student_batches(0, 2, 3, 5, 4, "partition"), student_batches(0, 2, 3, 5, 4))
+
+
 def test_initial_heads_are_not_changed() -> None:
     initial = double_heads(2)
     train_students(*some_set(), initial, student_batches(0, 2, PAIRS, 1, 4), HEADS.student,

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from repblend.encoders.heads import HeadSpec, apply_head, init_head
 from repblend.evaluation.towers import HeadPair
-from repblend.experts.training import TrainingPairs, draw_epoch, train_expert, with_dropout
+from repblend.experts.training import TrainingPairs, draw_epoch, train_expert, with_cached_views, with_dropout
 from repblend.experts.trajectories import TrajectoryStore, write_trajectory
 from repblend.matching.step import PerModality, Student
 
@@ -69,6 +69,29 @@ def test_one_step_is_a_plain_gradient_step_on_the_mean_of_both_cross_entropies()
     assert result.loss == pytest.approx(loss.item(), rel=1e-5)
     for ours, truth in zip(after, expected, strict=True):
         torch.testing.assert_close(ours.double(), truth, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_cached", [1, 3, 100])
+def test_cached_views_are_those_of_the_last_images(num_cached: int) -> None:
+    """Against the definition: look back over the pairs shown until that many other images have passed."""
+    owners = torch.arange(6).repeat_interleave(5)
+    draws = draw_epoch(30, 50, 4, generator())
+    pairs, drawn = (torch.cat([getattr(draw, name) for draw in draws]).tolist() for name in ("pairs", "views"))
+    found = torch.cat([draw.views for draw in with_cached_views(draws, owners, num_cached)]).tolist()
+    expected: list[int] = []
+    for place, pair in enumerate(pairs):
+        others, view = set(), drawn[place]
+        for earlier in range(place - 1, -1, -1):
+            if owners[pairs[earlier]] == owners[pair]:
+                view = expected[earlier]
+                break
+            others.add(int(owners[pairs[earlier]]))
+            if len(others) == num_cached:
+                break
+        expected.append(view)
+    assert found == expected and found != drawn
+    if num_cached == 100:
+        assert len({(int(owners[pair]), view) for pair, view in zip(pairs, found, strict=True)}) == 6
 
 
 def test_a_step_with_dropout_drops_what_was_drawn() -> None:

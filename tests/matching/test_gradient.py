@@ -34,8 +34,9 @@ class Case:
         start, target = (PerModality(init_head(IMAGE, generator).double(), init_head(TEXT, generator).double())
                          for _ in range(2))
         self.segment = Segment(start, target)
+        second = torch.Generator().manual_seed(9)
         draw_masks = DROPOUT_MASKS[dropout](HEADS.draw_masks) if dropout else no_masks
-        self.steps = [InnerStep(rows, draw_blend(4, generator, 1.0), *draw_masks(4, generator))
+        self.steps = [InnerStep(rows, draw_blend(4, generator, 1.0), *draw_masks(4, generator, second))
                       for rows in draw_batches(6, 3, 4, generator)]
         self.objective = Objective(LOSSES[loss], 0.5)
 

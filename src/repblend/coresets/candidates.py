@@ -26,3 +26,12 @@ def candidate_pairs(image_index: Tensor, seed: int) -> Tensor:
     place[order] = torch.arange(len(image_index))  # an image's caption is the one with the first place
     first = torch.full((num_images,), len(image_index)).scatter_reduce(0, image_index, place, "amin")
     return order[first]
+
+
+def all_pairs(image_index: Tensor, seed: int) -> Tensor:
+    """Return every caption row, (M,): an image may come more than once."""
+    return torch.arange(len(image_index))
+
+
+INITIAL_CANDIDATES = {"one-per-image": candidate_pairs, "any": all_pairs}
+"""Which pairs a distillation may start from, by its name in `params.yaml`."""

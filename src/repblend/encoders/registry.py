@@ -172,3 +172,7 @@ class OpenClipTextEncoder(CaptionEncoder):
     def _embed(self, captions: Sequence[str]) -> Tensor:
         with torch.no_grad():
             return self._module.encode_text(self._tokenizer(list(captions)))
+
+    def encode_in_training(self, captions: Sequence[str], generator: torch.Generator) -> Tensor:
+        """Return what `encode` does: these towers have no dropout."""
+        return self._embed(captions)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from repblend.encoders.text_dropout import last_layer_in_training
 from repblend.progress import progress
 
 Pool = Callable[[Tensor, Tensor], Tensor]
@@ -89,6 +90,11 @@ class TextEncoder(CaptionEncoder):
                   for first in range(0, len(captions), CAPTIONS_TOKENIZED_AT_ONCE))
         return [np.array(row, np.int32) for piece in pieces
                 for row in self._tokenizer(list(piece), truncation=True, max_length=max_tokens)["input_ids"]]
+
+    def encode_in_training(self, captions: Sequence[str], generator: torch.Generator) -> Tensor:
+        """Return (len(captions), D) embeddings with the transformer's dropout active, drawn from the generator."""
+        max_tokens = min(MAX_TOKENS, self._tokenizer.model_max_length)
+        return self._pool(*last_layer_in_training(self._module, self._tokenizer, max_tokens, captions, generator))
 
     def _forward(self, tokens: Tensor) -> Tensor:
         mask = torch.ones_like(tokens)

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from repblend.evaluation.protocol import Scores, Split, initial_heads, scored_epochs, student_batches, student_masks
+from repblend.evaluation.protocol import (
+    DEFAULT_PROTOCOL,
+    Scores,
+    Split,
+    initial_heads,
+    scored_epochs,
+    student_batches,
+    student_masks,
+)
 from repblend.evaluation.student import OnEpoch, Recipe, train_students, train_students_on_real_pairs
 from repblend.evaluation.towers import Towers
 from repblend.experts.training import ExpertBatch, TrainingPairs, draw_epoch
@@ -27,10 +35,17 @@ class Evaluator:
     intervals: int
     """Students are scored after 0, E // intervals, ... epochs."""
     batch_size: int
+    batches: str = "subsets"
+    """How students' batches are drawn: a name in `student.BATCHES`."""
+    protocol: str = DEFAULT_PROTOCOL
+    """The protocol that counts where one number is asked for."""
+    candidates: int | None = None
+    """How many of a query's best candidates keep their scores; None for all."""
 
     def scores(self) -> Scores:
         """Return what records students at the scored epochs."""
-        return Scores(self.towers.student, self.splits, scored_epochs(self.epochs, self.intervals))
+        return Scores(self.towers.student, self.splits, scored_epochs(self.epochs, self.intervals),
+                      protocol=self.protocol, candidates=self.candidates)
 
     def evaluate_set(self, images: Tensor, texts: Tensor, targets: Tensor, recipe: Recipe) -> Scores:
         """Train one student per seed on a set and score it at the scored epochs.
@@ -56,7 +71,7 @@ class Evaluator:
             for onlooker in onlookers:
                 onlooker(epoch, trained, losses)
 
-        batches = student_batches(self.seed, self.num_seeds, len(texts), self.epochs, self.batch_size)
+        batches = student_batches(self.seed, self.num_seeds, len(texts), self.epochs, self.batch_size, self.batches)
         train_students(images, texts, targets, initial_heads(self.seed, self.num_seeds, self.towers), batches,
                        self.towers.student, recipe, look, self._masks)
 

@@ -3,8 +3,9 @@
 - *faithful*: of the scored epochs, the one with the best mean recall on the **test** split, as published.
 - *held-out*: the one with the best mean recall on the **validation** split; its test recalls are reported.
 
-Both choose per seed; of equally good epochs the earliest. What a seed covers: the students' initial heads and the
-order of their batches. The set itself, and the experts behind it, are the same for all seeds.
+Both choose per seed; of equally good epochs the earliest. A third, *last*, chooses nothing; it is there if asked for.
+What a seed covers: the students' initial heads and the order of their batches. The set itself, and the experts behind
+it, are the same for all seeds.
 """
 
 import statistics
@@ -16,8 +17,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from repblend.evaluation.recall import MEAN_RECALL, RECALLS, retrieval_recalls
-from repblend.evaluation.student import draw_student_batches, embed
+from repblend.evaluation.recall import MEAN_RECALL, RECALLS, keep_candidates, retrieval_recalls
+from repblend.evaluation.student import BATCHES, embed
 from repblend.evaluation.towers import HeadPair, Towers
 from repblend.matching.losses import cosine_logits
 from repblend.matching.step import Masks, PerModality, Student
@@ -29,6 +30,9 @@ __all__ = ["HeadPair", "Scores", "Split", "initial_heads", "score", "scored_epoc
 Recalls = dict[str, float]
 PROTOCOLS = {"faithful": "test", "held-out": "val"}
 """Each protocol and the split on which it chooses the epoch."""
+
+
+DEFAULT_PROTOCOL, LAST = "held-out", "last"
 
 
 class Split(Protocol):
@@ -57,10 +61,11 @@ def initial_heads(seed: int, num_seeds: int, towers: Towers) -> PerModality:
     return PerModality(*(torch.stack(side) for side in zip(*drawn, strict=True)))
 
 
-def student_batches(seed: int, num_seeds: int, num_pairs: int, epochs: int, batch_size: int) -> Tensor:
-    """Draw every student's batches, (S, E + 1, batches per epoch, B)."""
+def student_batches(seed: int, num_seeds: int, num_pairs: int, epochs: int, batch_size: int,
+                    kind: str = "subsets") -> Tensor:
+    """Draw every student's batches, (S, E + 1, batches per epoch, B); `kind` is a name in `student.BATCHES`."""
     streams = [stream(seed, "evaluate", "student", number, "batches") for number in range(num_seeds)]
-    return torch.stack([draw_student_batches(num_pairs, epochs, batch_size, generator) for generator in streams])
+    return torch.stack([BATCHES[kind](num_pairs, epochs, batch_size, generator) for generator in streams])
 
 
 def student_masks(seed: int, num_seeds: int, towers: Towers, epoch: int) -> Callable[[int], Masks]:
@@ -74,23 +79,28 @@ def student_masks(seed: int, num_seeds: int, towers: Towers, epoch: int) -> Call
     return draw
 
 
-def score(heads: PerModality, student: Student, split: Split) -> list[Recalls]:
+def score(heads: PerModality, student: Student, split: Split, candidates: int | None = None) -> list[Recalls]:
     """Return each student's recalls on a split, in percent.
 
     Args:
         heads: (S, P) each.
+        candidates: how many of a query's best candidates keep their scores; None for all.
 
     Raises:
         ValueError: a score is not finite; the message names the student.
     """
-    return [_recalls(number, PerModality(*(head[number:number + 1] for head in heads)), student, split)
+    return [_recalls(number, PerModality(*(head[number:number + 1] for head in heads)), student, split, candidates)
             for number in range(len(heads.img))]
 
 
-def _recalls(number: int, heads: PerModality, student: Student, split: Split) -> Recalls:
+def _recalls(number: int, heads: PerModality, student: Student, split: Split, candidates: int | None) -> Recalls:
     images, texts = embed(split.images[None], split.texts[None], heads, student)
+    scores = cosine_logits(images[0], texts[0], temperature=1.0)
     try:
-        return retrieval_recalls(cosine_logits(images[0], texts[0], temperature=1.0), split.text_to_image)
+        if candidates is None:
+            return retrieval_recalls(scores, split.text_to_image)
+        return retrieval_recalls(keep_candidates(scores, candidates), split.text_to_image,
+                                 keep_candidates(scores.mT, candidates))
     except ValueError as error:
         raise ValueError(f"student {number}: {error}") from error
 
@@ -106,13 +116,17 @@ class Scores:
     """The epochs to score, ascending."""
     recalls: dict[str, list[list[Recalls]]] = field(default_factory=lambda: defaultdict(list))
     """Split -> scored epoch -> seed -> recalls."""
+    protocol: str = DEFAULT_PROTOCOL
+    """The one that counts where one number is asked for."""
+    candidates: int | None = None
+    """How many of a query's best candidates keep their scores; None for all."""
 
     def record(self, epoch: int, heads: PerModality, _loss: Tensor) -> None:
         """Score the students if this epoch is one to score."""
         if epoch in self.epochs:
             with torch.no_grad():
                 for name, split in self.splits.items():
-                    self.recalls[name].append(score(heads, self.student, split))
+                    self.recalls[name].append(score(heads, self.student, split, self.candidates))
 
     def mean_of_best(self, split: str) -> float:
         """Return the students' mean recall on a split in percent, each at its best scored epoch, averaged."""
@@ -122,15 +136,21 @@ class Scores:
         """Return what a metrics file says: scored epochs, both protocols, and the curves they chose from."""
         curves = {name: self._curves(name) for name in self.splits}
         protocols = {name: self._protocol(split, curves[split]) for name, split in PROTOCOLS.items()}
+        if self.protocol == LAST:
+            protocols[LAST] = self._reported(None, [len(self.epochs) - 1] * len(curves["test"]))
         return {"unit": "percent", "num_seeds": len(curves["test"]), "scored_epochs": self.epochs,
-                "protocols": protocols, "curves": {f"{name}_{MEAN_RECALL}": curves[name] for name in curves}}
+                "protocols": protocols, "curves": {f"{name}_{MEAN_RECALL}": curves[name] for name in curves}
+                } | ({} if self.protocol == DEFAULT_PROTOCOL else {"protocol": self.protocol})
 
     def _curves(self, split: str) -> list[list[float]]:
         """Seed -> scored epoch -> mean recall."""
         return [[recalls[MEAN_RECALL] for recalls in seed] for seed in zip(*self.recalls[split], strict=True)]
 
     def _protocol(self, selected_on: str, curves: list[list[float]]) -> JSON:
-        chosen = [first_best(curve) for curve in curves]
+        return self._reported(selected_on, [first_best(curve) for curve in curves])
+
+    def _reported(self, selected_on: str | None, chosen: list[int]) -> JSON:
+        """The test recalls of every seed at the position of its chosen epoch."""
         seeds = [{"epoch": self.epochs[best]} | self.recalls["test"][best][seed] for seed, best in enumerate(chosen)]
         return {"selected_on": selected_on, "seeds": seeds} | summarise(seeds)
 

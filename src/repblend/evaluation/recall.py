@@ -23,6 +23,8 @@ from torch import Tensor
 TOP_K = (1, 5, 10)
 RECALLS = tuple(f"{direction}_at_{k}" for direction in ("ir", "tr") for k in TOP_K)
 MEAN_RECALL = "mean_recall"
+REJECTED = -100.0
+"""Score of a candidate that was not kept, as released; cosines, and cosines over 0.07, lie above."""
 
 
 def retrieval_recalls(scores_NM: Tensor, text_to_image_M: Tensor, text_scores_MN: Tensor | None = None
@@ -50,6 +52,19 @@ def retrieval_recalls(scores_NM: Tensor, text_to_image_M: Tensor, text_scores_MN
 def with_mean(recalls: dict[str, float]) -> dict[str, float]:
     """Return the six recalls with `mean_recall` added."""
     return recalls | {MEAN_RECALL: sum(recalls[key] for key in RECALLS) / len(RECALLS)}
+
+
+def keep_candidates(scores_QC: Tensor, num_kept: int) -> Tensor:
+    """Return scores (Q, C) whose rows keep their best candidates only; the others get `REJECTED`.
+
+    The released evaluation keeps 128. It cannot change a recall at K up to that: a right answer that is rejected had
+    that many better ones. Scores equal to the last kept one are kept as well, so that no order among ties is needed.
+
+    Args:
+        num_kept: best candidates of each query; more than there are keeps all.
+    """
+    least_Q1 = scores_QC.topk(min(num_kept, scores_QC.shape[1]), dim=1).values[:, -1:]
+    return scores_QC.where(scores_QC >= least_Q1, REJECTED)
 
 
 def image_ranks(scores_MN: Tensor, text_to_image_M: Tensor) -> Tensor:

@@ -82,6 +82,23 @@ def draw_student_batches(num_pairs: int, epochs: int, batch_size: int, generator
     return torch.stack(shuffles).view(epochs + 1, num_batches, batch_size)
 
 
+def draw_partition(num_pairs: int, epochs: int, batch_size: int, generator: torch.Generator) -> Tensor:
+    """Draw one seed's batches: an epoch's are cut from one permutation, the last filled up from its beginning.
+
+    Every epoch so shows every pair. Returns as `draw_student_batches`.
+    """
+    if num_pairs <= batch_size:
+        return draw_student_batches(num_pairs, epochs, batch_size, generator)
+    num_batches = math.ceil(num_pairs / batch_size)
+    orders = [torch.randperm(num_pairs, generator=generator) for _ in range(epochs + 1)]
+    return torch.stack([order.repeat(2)[:num_batches * batch_size] for order in orders]).view(
+        epochs + 1, num_batches, batch_size)
+
+
+BATCHES = {"subsets": draw_student_batches, "partition": draw_partition}
+"""How one seed's batches are drawn, by its name in `params.yaml`."""
+
+
 def train_students(image_features: Tensor, text_features: Tensor, targets: Tensor, initial: PerModality,
                    batch_indices: Tensor, student: Student, recipe: Recipe, on_epoch: OnEpoch,
                    draw_masks: DrawMasks = no_dropout) -> PerModality:

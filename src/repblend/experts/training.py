@@ -5,7 +5,8 @@ Loss: mean of both cross-entropies of the cosine logits with the pairs as classe
 Shapes: V views, I images, M pairs (captions), B pairs of a batch, P parameters.
 """
 
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -91,6 +92,33 @@ def with_dropout(draws: Iterable[ExpertBatch], draw_masks: DrawMasks,
                  generator: torch.Generator) -> Iterator[ExpertBatch]:
     """Yield the batches with their draws of dropout, made when they are asked for: an epoch's would fill the memory."""
     return (draw._replace(masks=draw_masks(len(draw.pairs), generator)) for draw in draws)
+
+
+def with_texts(draws: Iterable[ExpertBatch], encode: Callable[[Tensor], Tensor]) -> Iterator[ExpertBatch]:
+    """Yield the batches with text features of their own, (B, D_txt), from `encode` of their caption rows (B,)."""
+    return (draw._replace(texts=encode(draw.pairs)) for draw in draws)
+
+
+def with_cached_views(draws: Iterable[ExpertBatch], image_index: Tensor, num_cached: int) -> Iterator[ExpertBatch]:
+    """Yield the batches as a loader gives them that keeps the last augmented images (PAPER.md section 11, trap 7).
+
+    Args:
+        image_index: (M,) which image a caption belongs to.
+        num_cached: a pair whose image is among the last this many distinct ones shows the view that it showed then.
+    """
+    kept: OrderedDict[int, int] = OrderedDict()
+
+    def shown(image: int, drawn: int) -> int:
+        view = kept.pop(image, drawn)
+        kept[image] = view
+        if len(kept) > num_cached:
+            kept.popitem(last=False)
+        return view
+
+    for draw in draws:
+        images = image_index[draw.pairs].tolist()
+        views = [shown(image, drawn) for image, drawn in zip(images, draw.views.tolist(), strict=True)]
+        yield draw._replace(views=torch.tensor(views))
 
 
 def train_expert(pairs: Pairs, initial: PerModality, batches: Iterator[ExpertBatch], student: Student,

@@ -71,9 +71,10 @@ class Draws:
     def _steps(self, number: int, num_pairs: int) -> list[InnerStep]:
         batches = draw_batches(num_pairs, self.inner_steps, self.batch_size,
                                stream(self.seed, "distill", "batches", number))
-        blends, masks = (stream(self.seed, "distill", purpose, number) for purpose in ("blends", "dropout"))
+        blends, first, second = (stream(self.seed, "distill", purpose, number)
+                                 for purpose in ("blends", "dropout", "dropout of the second pass"))
         return [InnerStep(indices, self.perturb(len(indices), blends) if self.perturb else None,
-                          *self.masks(len(indices), masks)) for indices in batches]
+                          *self.masks(len(indices), first, second)) for indices in batches]
 
 
 @dataclass(frozen=True)

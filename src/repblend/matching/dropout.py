@@ -15,11 +15,11 @@ from repblend.matching.step import NO_DROPOUT, Masks
 
 DrawMasks = Callable[[int, torch.Generator], Masks]
 """(B, generator) -> the draws of one training step, as of `Towers.draw_masks`."""
-StepMasks = Callable[[int, torch.Generator], tuple[Masks, Masks]]
-"""(B, generator) -> the draws of an inner step's first and second pass."""
+StepMasks = Callable[[int, torch.Generator, torch.Generator], tuple[Masks, Masks]]
+"""(B, generator of the first pass, of the second) -> the draws of an inner step in both passes."""
 
 
-def no_masks(num_rows: int, generator: torch.Generator) -> tuple[Masks, Masks]:
+def no_masks(num_rows: int, first: torch.Generator, second: torch.Generator) -> tuple[Masks, Masks]:
     """Drop nothing."""
     return NO_DROPOUT, NO_DROPOUT
 
@@ -27,8 +27,8 @@ def no_masks(num_rows: int, generator: torch.Generator) -> tuple[Masks, Masks]:
 def same_masks(draw: DrawMasks) -> StepMasks:
     """Give both passes the same draws: the gradient is that of the matching loss (with constant inner parameters)."""
 
-    def both(num_rows: int, generator: torch.Generator) -> tuple[Masks, Masks]:
-        masks = draw(num_rows, generator)
+    def both(num_rows: int, first: torch.Generator, second: torch.Generator) -> tuple[Masks, Masks]:
+        masks = draw(num_rows, first)
         return masks, masks
 
     return both
@@ -36,7 +36,7 @@ def same_masks(draw: DrawMasks) -> StepMasks:
 
 def different_masks(draw: DrawMasks) -> StepMasks:
     """Give each pass draws of its own, as released."""
-    return lambda num_rows, generator: (draw(num_rows, generator), draw(num_rows, generator))
+    return lambda num_rows, first, second: (draw(num_rows, first), draw(num_rows, second))
 
 
 DROPOUT_MASKS = {"same": same_masks, "different": different_masks}

@@ -6,6 +6,9 @@ from repblend.matching.distillation import IterationResult
 from repblend.store import JSON
 
 CRITERION = "val_mean_recall"
+CRITERIA = {"best-validation": CRITERION, "best-test": "test_mean_recall", "last": "iteration"}
+"""Which column of the validations decides which iteration is the result, by its name in `params.yaml`: the highest
+value's, of equal ones the first."""
 
 
 @dataclass
@@ -16,6 +19,8 @@ class Journal:
     """Name -> one value per iteration, measured before its update."""
     checkpoints: dict[str, list[float]] = field(default_factory=dict)
     """Name -> one value per validation."""
+    criterion: str = CRITERION
+    """The column of `checkpoints` that decides."""
 
     def record(self, iteration: int, result: IterationResult) -> None:
         """Note what one iteration measured."""
@@ -32,15 +37,15 @@ class Journal:
 
     def observe(self, iteration: int, measures: dict[str, float]) -> bool:
         """Note one validation; return whether it is the best so far (of equal ones, the first)."""
-        earlier = self.checkpoints.get(CRITERION, [])
-        best = all(measures[CRITERION] > value for value in earlier)
-        _append(self.checkpoints, {"iteration": iteration} | measures)
+        row = {"iteration": iteration} | measures
+        best = all(row[self.criterion] > value for value in self.checkpoints.get(self.criterion, []))
+        _append(self.checkpoints, row)
         return best
 
     @property
     def chosen_iteration(self) -> int:
         """The iteration of the best validation."""
-        values = self.checkpoints[CRITERION]
+        values = self.checkpoints[self.criterion]
         return self.checkpoints["iteration"][values.index(max(values))]
 
     def to_json(self) -> JSON:

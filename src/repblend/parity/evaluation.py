@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from repblend.evaluation.protocol import first_best
-from repblend.evaluation.recall import TOP_K, retrieval_recalls
+from repblend.evaluation.recall import TOP_K, keep_candidates, retrieval_recalls
 from repblend.evaluation.student import LR_DECAY, Recipe, published_decay_start, train_students
 from repblend.matching.losses import cosine_logits
 from repblend.matching.step import PerModality, Student
@@ -12,8 +12,7 @@ from repblend.parity.fixture import Fixture
 from repblend.parity.toy_models import frozen_encoder, head_tower
 
 KEPT_CANDIDATES = 128
-REJECTED_SCORE = -100.0
-"""The released evaluation scores the best candidates of a query, and gives all others this."""
+"""The released evaluation scores that many candidates of a query."""
 
 
 def replay_student(fixture: Fixture) -> dict[str, Tensor]:
@@ -66,15 +65,10 @@ def _replay_model(fixture: Fixture) -> dict[str, Tensor]:
     heads = PerModality(fixture.tensor("img_flat"), fixture.tensor("txt_flat"))
     scores = _scores(heads, _student(fixture), frozen_encoder(fixture)(fixture.tensor("model_test_images")),
                      fixture.tensor("model_test_text_embeddings"), fixture.number("cfg_temperature"))
-    truncated = {"i2t": _keep_best(scores), "t2i": _keep_best(scores.mT)}
+    truncated = {"i2t": keep_candidates(scores, KEPT_CANDIDATES), "t2i": keep_candidates(scores.mT, KEPT_CANDIDATES)}
     recalls = retrieval_recalls(scores, fixture.tensor("model_txt2img"))
     outputs = {f"model_{name}": _exact(value) for name, value in _published_names(recalls).items()}
     return outputs | {f"model_scores_{way}_truncated": value for way, value in truncated.items()}
-
-
-def _keep_best(scores: Tensor) -> Tensor:
-    best = scores.topk(KEPT_CANDIDATES, dim=1)
-    return torch.full_like(scores, REJECTED_SCORE).scatter(1, best.indices, best.values)
 
 
 def _exact(value: float | list[float]) -> Tensor:

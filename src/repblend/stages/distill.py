@@ -1,8 +1,9 @@
 """Stage `distill`: learn a synthetic set by trajectory matching (PAPER.md section 2), the best iteration on validation.
 
 Starts from random real pairs, validates the set every few iterations by training students on it, and keeps the one
-with the best mean recall on the validation split; the test split is never read. A killed run resumes from its last
-checkpoint and gives the same bytes. With `import_from`, the cell takes a set of the official release as it is.
+with the best mean recall on the validation split, or as `choose` says; only `best-test` reads the test split. A killed
+run resumes from its last checkpoint and gives the same bytes.
+With `import_from`, the cell takes a set of the official release as it is.
 """
 
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from repblend.matching.distillation import Distillation
-from repblend.matching.journal import Journal
+from repblend.matching.journal import CRITERIA, Journal
 from repblend.progress import progress
 from repblend.stages.context import StageContext
 from repblend.stages.distill_problem import Problem, pose
@@ -46,7 +47,7 @@ def run(context: StageContext) -> None:
 def _distil(problem: Problem, work: Path, label: str) -> tuple[Journal, dict[str, Tensor]]:
     """Run the outer loop from the start or from `work`; return its journal and the best learned tensors."""
     distillation, settings = problem.distillation(), problem.settings
-    first, journal, best = _resume(distillation, work)
+    first, journal, best = _resume(distillation, work, CRITERIA[settings.choose])
     last, learned = settings.iterations, distillation.learned
     for iteration in progress(range(first, last + 1), label, start=first):
         due = iteration % settings.validate_every == 0 or iteration == last
@@ -64,11 +65,11 @@ def _save(distillation: Distillation, work: Path, iteration: int, journal: Journ
     write_tensors(work, tensors, {"iteration": iteration, "journal": journal.to_json()})
 
 
-def _resume(distillation: Distillation, work: Path) -> tuple[int, Journal, dict[str, Tensor]]:
+def _resume(distillation: Distillation, work: Path, criterion: str) -> tuple[int, Journal, dict[str, Tensor]]:
     """Return the iteration to go on with, the journal and the best tensors; a new start if there is no checkpoint."""
     if not work.is_file():
-        return 0, Journal(), {}
+        return 0, Journal(criterion=criterion), {}
     tensors, metadata = read_tensors(work)
     distillation.restore(tensors)
     best = {name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")}
-    return metadata["iteration"], Journal(**metadata["journal"]), best
+    return metadata["iteration"], Journal(**metadata["journal"], criterion=criterion), best

@@ -9,21 +9,20 @@ import torch
 from torch import Tensor
 
 from repblend.analysis.reference import collapse_measures, embedded
-from repblend.coresets.candidates import candidate_pairs
+from repblend.coresets.candidates import INITIAL_CANDIDATES
 from repblend.coresets.random import random_pairs
 from repblend.data.features import Features, feature_files, read_features
 from repblend.data.karpathy import read_annotations
 from repblend.encoders.image import ImageEncoder, encode_in_chunks
 from repblend.encoders.registry import load_image_encoder
 from repblend.evaluation.evaluate import Evaluator
-from repblend.evaluation.protocol import HeadPair
+from repblend.evaluation.protocol import HeadPair, Split
 from repblend.evaluation.student import Recipe, published_decay_start
 from repblend.experts.trajectories import TrajectoryStore, trajectory_files
 from repblend.matching.distillation import Distillation, Draws, Matcher
 from repblend.matching.dropout import DROPOUT_MASKS
 from repblend.matching.encode_once import ENCODER_GRAPHS, EncodeOnce, Pixels
 from repblend.matching.gradient import GRADIENTS, NORMALISERS
-from repblend.matching.journal import CRITERION
 from repblend.matching.losses import LOGIT_TEMPERATURES, LOSSES
 from repblend.matching.outer import RATE_SPACES, Learned, Momenta, OuterRates, adam, sgd, warmed_up
 from repblend.matching.perturbation import Draw, draw_blend, draw_noise
@@ -80,7 +79,7 @@ class Problem:
     reference: ReferenceModel
     """Collapse is measured in its space, whatever is matched."""
     evaluator: Evaluator
-    """Looks at the validation split only."""
+    """Looks at the validation split only, unless the test split is to choose the iteration."""
     recipe: Recipe
     """How students are trained that validate a set; their learning rates are the set's."""
     initial_pairs: list[int]
@@ -179,7 +178,8 @@ class Problem:
         recipe = replace(self.recipe, lr_img=learned.rates.img.item(), lr_txt=learned.rates.txt.item())
         scores = self.evaluator.evaluate_set(self.model.inputs(learned.images), learned.texts,
                                              learned.similarity.matrix(), recipe)
-        return {CRITERION: scores.mean_of_best("val")} | collapse_measures(
+        found = {f"{split}_mean_recall": scores.mean_of_best(split) for split in self.evaluator.splits}
+        return found | collapse_measures(
             self.reference(learned.images, learned.texts), self.initial_embedded)
 
     def specimens(self, result: SyntheticSet) -> JSON:
@@ -199,8 +199,8 @@ def pose(context: StageContext) -> Problem:
     features = read_features(paths.features)
     encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
     train = read_annotations(paths.data, params.data.name, params.data.max_caption_words).train
-    initial = random_pairs(candidate_pairs(features.train_image_index, params.seed), method.num_pairs(cell.budget),
-                           params.seed)
+    candidates = INITIAL_CANDIDATES[settings.initial_pairs](features.train_image_index, params.seed)
+    initial = random_pairs(candidates, method.num_pairs(cell.budget), params.seed)
     images = initial_images(paths, params, settings, train, features.train_image_index[initial].tolist(), encoder)
     heads = HeadPair.of_widths(*features.widths, params.heads.width, params.heads.dropout)
     reference = ReferenceModel(encoder, params.compute.encoder_chunk, heads, TrajectoryStore(paths.experts).last(0))
@@ -212,7 +212,7 @@ def pose(context: StageContext) -> Problem:
         encoder_chunk=params.compute.encoder_chunk, features=features, model=model,
         trajectories=TrajectoryStore(experts),
         reference=reference,
-        evaluator=make_evaluator(params.evaluate, schedule, {"val": model.val}, model.towers,
+        evaluator=make_evaluator(params.evaluate, schedule, _splits(settings, model), model.towers,
                                  settings.validation_seeds, params.seed),
         recipe=_recipe(params, settings, schedule.epochs),
         initial_pairs=initial,
@@ -222,6 +222,10 @@ def pose(context: StageContext) -> Problem:
         inputs=[*feature_files(paths.features), *trajectory_files(paths.experts),
                 *(trajectory_files(experts) if matches_encoder else []), paths.data / "manifest.json"],
     )
+
+
+def _splits(settings: DistillSettings, model: StudentModel) -> dict[str, Split]:
+    return {"val": model.val} | ({"test": model.test} if settings.choose == "best-test" else {})
 
 
 def _recipe(params: Params, settings: DistillSettings, epochs: int) -> Recipe:

@@ -21,7 +21,7 @@ from repblend.stages.drawn_pairs import pairs_from_files
 from repblend.stages.expert_training import ExpertProblem, train_experts
 from repblend.stages.import_experts import ExpertImport, import_experts
 from repblend.stages.provenance import provenance
-from repblend.stages.students import StudentModel, encoder_students
+from repblend.stages.students import StudentModel, captions_of, encoder_students
 from repblend.store import write_json
 
 SECTIONS = ["compute", "data", "encode", "evaluate", "encoder_experts"]
@@ -40,11 +40,11 @@ def run(context: StageContext) -> None:
         import_experts(context, SECTIONS, _import(context, encoder, model), paths.encoder_experts, inputs)
     else:
         problem = ExpertProblem("encoder expert", params.encoder_experts, _pairs(context, features, encoder),
-                                model.val, model.towers)
+                                model.val, model.towers, captions_of(params.encoder_experts, params, paths))
         train_experts(context, SECTIONS, problem, paths.encoder_experts, inputs)
     num_pairs = len(features.train_texts)
     method = f"full-data{ENCODER_STUDENTS}"
-    write_json(paths.metrics("evaluate", method), _scores(context, model).to_json() | {
+    write_json(paths.metrics("evaluate", method), _scores(context, model, num_pairs).to_json() | {
         "cell": {"method": method, "budget": num_pairs}, "num_pairs": num_pairs,
         "stored_bytes": None, "provenance": provenance(context, SECTIONS, inputs)})
 
@@ -55,10 +55,10 @@ def _import(context: StageContext, encoder: ImageEncoder, model: StudentModel) -
     return ExpertImport("encoder_experts", context.params.encoder_experts, model.towers, layouts, model.val)
 
 
-def _scores(context: StageContext, model: StudentModel) -> Scores:
+def _scores(context: StageContext, model: StudentModel, num_pairs: int) -> Scores:
     """Score every snapshot of every expert."""
     trajectories = TrajectoryStore(context.paths.encoder_experts)
-    every = context.params.encoder_experts.snapshots_every
+    every = context.params.encoder_experts.steps_between_snapshots(num_pairs)
     scores = Scores(model.towers.student, {"val": model.val, "test": model.test},
                     [every * index for index in range(trajectories.num_snapshots)])
     for index, step in enumerate(scores.epochs):

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from repblend.evaluation.protocol import Split, score
@@ -13,7 +14,9 @@ from repblend.experts.training import (
     StepResult,
     draw_epoch,
     train_expert,
+    with_cached_views,
     with_dropout,
+    with_texts,
 )
 from repblend.experts.trajectories import TrajectoryStore, trajectory_files, trajectory_path, write_trajectory
 from repblend.matching.step import PerModality
@@ -22,6 +25,7 @@ from repblend.progress import progress
 from repblend.stages.context import StageContext
 from repblend.stages.provenance import provenance
 from repblend.stages.resume import work_fingerprint
+from repblend.stages.students import TrainingCaptions
 from repblend.store import JSON, atomic_path, write_json
 from repblend.streams import stream
 
@@ -36,6 +40,8 @@ class ExpertProblem:
     pairs: Pairs
     val: Split
     towers: Towers
+    captions: TrainingCaptions | None = None
+    """Encodes every batch's captions anew; None takes their cached features."""
 
 
 def train_experts(context: StageContext, sections: list[str], problem: ExpertProblem, folder: Path,
@@ -79,18 +85,24 @@ def _train_one(number: int, path: Path, problem: ExpertProblem, seed: int) -> No
     steps = train_expert(problem.pairs, initial, _draws(number, problem, seed), towers.student, settings.lr,
                          settings.momentum, settings.weight_decay, settings.temperature)
     snapshots, results = [initial], []
+    every = settings.steps_between_snapshots(len(problem.pairs.texts))
     for step, (result, after) in enumerate(steps, start=1):
         results.append(result)
-        if step % settings.snapshots_every == 0:
+        if step % every == 0:
             snapshots.append(after)
-    write_trajectory(path, snapshots, {"expert": number, "curves": _curves(results, settings.snapshots_every)})
+    write_trajectory(path, snapshots, {"expert": number, "curves": _curves(results, every)})
 
 
 def _draws(number: int, problem: ExpertProblem, seed: int) -> Iterator[ExpertBatch]:
     pairs, settings = problem.pairs, problem.settings
     for epoch in range(settings.epochs):
-        generator, masks = (stream(seed, problem.purpose, number, purpose, epoch) for purpose in ("epoch", "dropout"))
-        draws = draw_epoch(len(pairs.texts), pairs.num_views, settings.batch_size, generator)
+        order, masks, texts = (stream(seed, problem.purpose, number, purpose, epoch)
+                               for purpose in ("epoch", "dropout", "text dropout"))
+        draws = iter(draw_epoch(len(pairs.texts), pairs.num_views, settings.batch_size, order))
+        if settings.cached_views:
+            draws = with_cached_views(draws, pairs.image_index, settings.cached_views)
+        if problem.captions:
+            draws = with_texts(draws, partial(problem.captions.encode_in_training, generator=texts))
         yield from with_dropout(draws, problem.towers.draw_masks, masks)
 
 

@@ -18,7 +18,7 @@ from repblend.stages.context import StageContext
 from repblend.stages.drawn_pairs import pairs_from_files
 from repblend.stages.expert_training import ExpertProblem, train_experts
 from repblend.stages.import_experts import ExpertImport, import_experts
-from repblend.stages.students import training_pairs
+from repblend.stages.students import captions_of, training_pairs
 
 SECTIONS = ["compute", "data", "encode", "heads", "experts"]
 SECTIONS_CACHED = ["compute", "heads", "experts"]
@@ -30,14 +30,16 @@ def run(context: StageContext) -> None:
     params, paths = context.params, context.paths
     features, fresh = read_features(paths.features), params.experts.views == "fresh"
     heads = HeadPair.of_widths(*features.widths, params.heads.width, params.heads.dropout)
-    inputs = [*sorted(feature_files(paths.features)), *([paths.data / "manifest.json"] if fresh else [])]
-    sections = SECTIONS if fresh else SECTIONS_CACHED
+    cached = not fresh and params.experts.text_mode == "eval"
+    inputs = [*sorted(feature_files(paths.features)), *([] if cached else [paths.data / "manifest.json"])]
+    sections = SECTIONS_CACHED if cached else SECTIONS
     if params.experts.import_from:
         source = ExpertImport("experts", params.experts, heads, Layouts(heads.img, heads.txt), features.val)
         import_experts(context, sections, source, paths.experts, inputs)
         return
     pairs = _fresh_pairs(context, features) if fresh else training_pairs(features)
-    problem = ExpertProblem("expert", params.experts, pairs, features.val, heads)
+    problem = ExpertProblem("expert", params.experts, pairs, features.val, heads,
+                            captions_of(params.experts, params, paths))
     train_experts(context, sections, problem, paths.experts, inputs)
 
 

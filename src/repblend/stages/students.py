@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from repblend.data.features import Features, SplitFeatures
@@ -12,11 +13,13 @@ from repblend.data.images import normalise, read_images
 from repblend.data.karpathy import AnnotatedImage, read_annotations
 from repblend.encoders.heads import HeadSpec
 from repblend.encoders.image import ImageEncoder, encode_in_chunks
+from repblend.encoders.registry import load_text_encoder
+from repblend.encoders.text import TextEncoder
 from repblend.evaluation.evaluate import Evaluator
 from repblend.evaluation.protocol import HeadPair, Split
 from repblend.evaluation.towers import EncoderAndHead, Towers
 from repblend.experts.training import TrainingPairs
-from repblend.params import Evaluate, Params, StudentSchedule
+from repblend.params import Evaluate, Experts, Params, StudentSchedule
 from repblend.stages.context import Paths
 
 
@@ -28,6 +31,28 @@ def encoder_and_head(features: Features, encoder: ImageEncoder, dropout: float) 
 def training_pairs(features: Features) -> TrainingPairs:
     """Return the real training set as frozen features."""
     return TrainingPairs(features.train_images, features.train_texts, features.train_image_index)
+
+
+@dataclass(frozen=True)
+class TrainingCaptions:
+    """The training captions and the encoder that reads them."""
+
+    captions: list[str]
+    """In the order of their features."""
+    encoder: TextEncoder
+
+    def encode_in_training(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Return features (B, D_txt) of these captions (B,), with the encoder's dropout active."""
+        return self.encoder.encode_in_training([self.captions[row] for row in rows.tolist()], generator)
+
+
+def captions_of(settings: Experts, params: Params, paths: Paths) -> TrainingCaptions | None:
+    """Return the captions that experts encode in every batch; None where these settings take the cached features."""
+    if settings.text_mode == "eval":
+        return None
+    train = read_annotations(paths.data, params.data.name, params.data.max_caption_words).train
+    return TrainingCaptions([caption for image in train for caption in image.captions],
+                            load_text_encoder(params.encode.text_encoder))
 
 
 @dataclass(frozen=True)
@@ -66,4 +91,5 @@ def read_pixels(paths: Paths, images: Iterable[AnnotatedImage], image_size: int,
 def make_evaluator(settings: Evaluate, schedule: StudentSchedule, splits: dict[str, Split], towers: Towers,
                    num_seeds: int, seed: int) -> Evaluator:
     """Return how sets are evaluated on the given splits."""
-    return Evaluator(splits, towers, seed, num_seeds, schedule.epochs, schedule.scored_intervals, settings.batch_size)
+    return Evaluator(splits, towers, seed, num_seeds, schedule.epochs, schedule.scored_intervals, settings.batch_size,
+                     settings.batches, settings.protocol, settings.candidates)

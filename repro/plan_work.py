@@ -98,13 +98,21 @@ def _experts(load: Workload, cell: Cell | None) -> float:
     experts = load.params.experts
     encoding = load.image_macs if experts.views == "fresh" else 0
     one_draw = encoding + TRAINING_PASSES * load.head_parameters
-    return experts.num * experts.epochs * load.counts.train_captions * one_draw
+    return experts.num * experts.epochs * load.counts.train_captions * one_draw + _captions_of_experts(load, experts)
+
+
+def _captions_of_experts(load: Workload, experts: Experts) -> float:
+    """Of captions that experts encode in every batch, with the text encoder in training mode."""
+    if experts.text_mode == "eval":
+        return 0
+    return experts.num * experts.epochs * load.counts.train_captions * TOKENS_PER_CAPTION * load.text.macs_per_token
 
 
 def _encoder_experts(load: Workload, cell: Cell | None) -> float:
     experts, counts = load.params.encoder_experts, load.counts
     one = experts.epochs * counts.train_captions * TRAINING_PASSES * load.image_macs
-    return experts.num * (one + _encoder_scores(load, load.params.evaluate.full_data))
+    return (experts.num * (one + _encoder_scores(load, load.params.evaluate.full_data))
+            + _captions_of_experts(load, experts))
 
 
 def _select(load: Workload, cell: Cell | None) -> float:

@@ -109,7 +109,23 @@ def test_experts_are_the_released_buffers_recipe(name: str, pairs: int, composed
     for experts in (composed[name].experts, composed[name].encoder_experts):
         assert (experts.num, experts.epochs, experts.batch_size, experts.lr, experts.momentum, experts.weight_decay,
                 experts.temperature) == (20, 10, 128, 0.1, 0.0, 0.0, 0.07)
-        assert experts.snapshots_every == pairs // 128  # one per epoch: 11 with the one at the start
+        # one per epoch: 11 with the one at the start
+        assert (experts.snapshots_every, experts.steps_between_snapshots(pairs)) == ("epoch", pairs // 128)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_traps_of_the_released_code_are_set_as_released(name: str, composed: dict[str, Params]) -> None:
+    params, flickr = composed[name], name == "flickr30k"
+    assert params.heads.dropout == params.encoder_experts.head_dropout == 0.1
+    for experts in (params.experts, params.encoder_experts):
+        assert (experts.text_mode, experts.cached_views) == ("train", 100 if flickr else 0)
+    evaluate = params.evaluate
+    assert (evaluate.protocol, evaluate.candidates, evaluate.batches) == ("faithful", 128, "subsets")
+    for cell in params.distill.cells:
+        found = params.distill.settings(cell)
+        no_augmentation = cell.endswith("-500") and name != "flickr30k" and not cell.startswith("mtt-vl")
+        assert found.initial_images == ("plain" if no_augmentation else "augmented"), cell
+        assert (found.dropout_masks, found.initial_pairs) == ("different", "any")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from repblend.data.known import find_key
 from repblend.data.source import source_of
+from repblend.stages.lock import only_writer
 from repblend.store import JSON, read_json, sha256, write_json
 from repro.data_check import check_source
 from repro.data_entry import find_entry
@@ -20,6 +21,7 @@ from repro.unpack import is_unpacked, unpack
 from repro.workspace import find_root
 
 RECORD = "fetched.json"
+LOCKS = Path("checkpoints/locks")
 
 
 def main(name: str, folder: Path | None) -> int:
@@ -30,7 +32,8 @@ def main(name: str, folder: Path | None) -> int:
         entry = find_entry(root, name, folder)
         place = root / entry.folder
         place.mkdir(parents=True, exist_ok=True)
-        fetch(origin, place)
+        with only_writer(root / LOCKS / f"data-{entry.name}.lock", f"{place}"):
+            fetch(origin, place)
         if origin.steps:
             print(origin.steps.format(folder=place))
         if origin.by_hand and not (place / origin.by_hand).exists():

@@ -24,6 +24,8 @@ ATTEMPTS = 5
 """Breaks in a row, without a byte between them, after which one gives up."""
 PAUSE_SECONDS = 2.0
 TIMEOUT_SECONDS = 60.0
+BUSY = {429, 500, 502, 503, 504}
+"""Answers of a server that may do better in a moment."""
 BROKEN = (OSError, http.client.HTTPException)
 """What a lost connection looks like."""
 
@@ -67,6 +69,10 @@ def download(url: str, target: Path, digest: Digest | None, headers: dict[str, s
             _fetch(url, part, headers or {})
             break
         except urllib.error.HTTPError as error:
+            if error.code in BUSY and idle < ATTEMPTS:
+                idle += 1
+                time.sleep(PAUSE_SECONDS * idle)
+                continue
             raise ValueError(f"{url}: the server answers {error.code} {error.reason}. Try later, or fetch the file by "
                              f"other means and put it at {target}") from error
         except BROKEN as error:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,35 @@ def test_faults_of_shards_are_named(tmp_path: Path) -> None:
         look(raw, shards="tars/*.tar")
 
 
+def test_a_look_at_shards_goes_on_after_the_last_one_that_was_read(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = shaped.flickr30k(tmp_path, 6, 3, 4)
+    names = [path.relative_to(raw).as_posix() for path in raw.rglob("*.jpg")]
+    shards = shaped.pack_into_shards(raw, 5)
+    whole = index_images(raw, "shards/*.tar", names, whole_image, tmp_path / "whole")
+    opened, really_open = [], tarfile.open
+
+    def open_until(last: int):
+        def counted(path: Path, mode: str):
+            opened.append(path.relative_to(raw).as_posix())
+            if len(opened) > last:
+                raise KeyboardInterrupt
+            return really_open(path, mode)
+        return counted
+
+    monkeypatch.setattr(tarfile, "open", open_until(2))
+    with pytest.raises(KeyboardInterrupt):
+        index_images(raw, "shards/*.tar", names, whole_image, tmp_path / "journal")
+    opened.clear()
+    monkeypatch.setattr(tarfile, "open", open_until(99))
+    assert index_images(raw, "shards/*.tar", names, whole_image, tmp_path / "journal") == whole
+    assert opened == shards[2:] and whole.problems == {}
+    opened.clear()
+    index_images(raw, "shards/*.tar", names[1:], whole_image, tmp_path / "journal")  # other images: from the start
+    assert opened == shards
+
+
 def test_members_that_lead_out_of_the_folder_are_refused(tmp_path: Path) -> None:
-    import tarfile
     with tarfile.open(tmp_path / "bad.tar", "w") as tar:
         for name in ("../a.jpg", "/etc/b.jpg", "c/../../d.jpg"):
             member = tarfile.TarInfo(name)

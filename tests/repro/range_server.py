@@ -20,6 +20,8 @@ class RangeServer:
     """ETag of a path; the content's length by default."""
     links: dict[str, str] = field(default_factory=dict)
     """Link header of a path with its query."""
+    busy: int = 0
+    """How many of the next requests are answered with 503."""
     ranges: list[tuple[str, int]] = field(default_factory=list)
     """Of every answer the path and its first byte."""
 
@@ -30,6 +32,10 @@ def _handler(server: RangeServer) -> type[http.server.BaseHTTPRequestHandler]:
             """Stay quiet."""
 
         def do_GET(self) -> None:
+            if server.busy:
+                server.busy -= 1
+                self.send_error(503)
+                return
             path = self.path.partition("?")[0].lstrip("/")
             file = server.folder / path
             if not file.is_file():
@@ -49,7 +55,8 @@ def _handler(server: RangeServer) -> type[http.server.BaseHTTPRequestHandler]:
                 self.send_header("Link", server.links[self.path])
             self.end_headers()
             cut = server.break_after.pop(0) if server.break_after else None
-            self.wfile.write(content[start:] if cut is None else content[start:start + cut])
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the other side was killed
+                self.wfile.write(content[start:] if cut is None else content[start:start + cut])
 
         def _start(self, tag: str) -> int:
             asked = self.headers.get("Range")

@@ -92,6 +92,15 @@ def test_an_answer_that_is_no_file_names_the_address_and_what_to_do(server: Rang
         download(f"{server.address}/gone.bin", tmp_path / "gone.bin", None)
 
 
+def test_a_busy_server_is_asked_again_for_a_while(server: RangeServer, tmp_path: Path) -> None:
+    server.busy = 3
+    download(f"{server.address}/file.bin", tmp_path / "file.bin", SHA256)
+    server.busy = 100
+    with pytest.raises(ValueError, match="the server answers 503"):
+        download(f"{server.address}/file.bin", tmp_path / "again.bin", SHA256)
+    assert server.busy == 100 - 1 - module.ATTEMPTS
+
+
 def test_a_disk_that_is_too_small_is_noticed_before_anything_is_written(
         server: RangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 1_000_000})

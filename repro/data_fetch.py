@@ -10,12 +10,12 @@ from pathlib import Path
 
 from repblend.data.known import find_key
 from repblend.data.source import source_of
+from repblend.download import Digest, download
 from repblend.stages.lock import only_writer
 from repblend.store import JSON, read_json, sha256, write_json
 from repro.data_check import check_source
 from repro.data_entry import find_entry
 from repro.data_sources import ORIGINS, Origin, RemoteFile
-from repro.download import Digest, download
 from repro.hub_files import find_hub_files
 from repro.unpack import is_unpacked, unpack
 from repro.workspace import find_root

@@ -9,7 +9,7 @@ asked when this table was written.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from repro.download import Digest
+from repblend.download import Digest
 
 ANNOTATIONS = "https://storage.googleapis.com/sfr-vision-language-research/datasets"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from repro.download import TIMEOUT_SECONDS, Digest
+from repblend.download import TIMEOUT_SECONDS, Digest
 
 
 def endpoint() -> str:

@@ -44,8 +44,11 @@ def _handler(server: RangeServer) -> type[http.server.BaseHTTPRequestHandler]:
             content = file.read_bytes()
             tag = server.tags.get(path, f'"{len(content)}"')
             start = self._start(tag)
-            if start > len(content):
-                self.send_error(416)
+            if start and start >= len(content):
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(content)}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
                 return
             server.ranges.append((path, start))
             self.send_response(206 if start else 200)
@@ -60,7 +63,7 @@ def _handler(server: RangeServer) -> type[http.server.BaseHTTPRequestHandler]:
 
         def _start(self, tag: str) -> int:
             asked = self.headers.get("Range")
-            if asked is None or self.headers.get("If-Range") != tag:
+            if asked is None or self.headers.get("If-Range", tag) != tag:
                 return 0
             return int(asked.removeprefix("bytes=").removesuffix("-"))
 

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from repblend import download as download_module
 from repblend.data.known import KNOWN
 from repblend.data_params import OwnData
+from repblend.download import Digest
 from repblend.params import read_yaml
 from repro import data_check, data_fetch
-from repro import download as download_module
 from repro.cli import app
 from repro.data_cli import app as data_app
 from repro.data_entry import find_entry
 from repro.data_sources import ORIGINS, HubFiles, Origin, RemoteFile
-from repro.download import Digest
 from repro.unpack import unpack
 from tests import shaped
 from tests.repro.range_server import RangeServer, serving

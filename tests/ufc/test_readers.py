@@ -202,7 +202,7 @@ def test_a_download_that_broke_off_goes_on(server: type[Server], tmp_path: Path)
 
 def test_other_bytes_than_published_are_refused_and_removed(server: type[Server], tmp_path: Path) -> None:
     archive = replace(archive_of(server, "set.tar.gz", tarred({"set/file": b"1"})), md5="0" * 32)
-    with pytest.raises(ValueError, match=r"expected the MD5 0{32}, found"):
+    with pytest.raises(ValueError, match=r"expected md5 0{32}, found"):
         fetch(archive, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,21 +1,13 @@
 """Official archives: fetched with resume, checked by their published MD5, and unpacked with traversal refused."""
 
-import hashlib
 import shutil
 import tarfile
-import urllib.error
-import urllib.request
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from repblend.progress import progress
+from repblend.download import Digest, download
 from repblend.store import atomic_path
-
-BLOCK = 1 << 20
-"""Bytes per read."""
-SECONDS = 60
-"""To wait for the server before giving up."""
 
 
 @dataclass(frozen=True)
@@ -54,53 +46,17 @@ def fetch(archive: Archive, folder: Path) -> Path:
         The unpacked folder.
 
     Raises:
-        ValueError: the server's answer or the file's MD5 is another than expected, or a member would land outside.
-        OSError: the server cannot be reached.
+        ValueError: the server cannot be reached, its answer or the file's MD5 is another than expected, or a member
+            would land outside.
     """
     unpacked, file = folder / archive.folder, folder / archive.file
     if unpacked.is_dir():
         return unpacked
     folder.mkdir(parents=True, exist_ok=True)
     if not file.is_file():
-        download(archive, file)
+        download(archive.url, file, Digest("md5", archive.md5))
     unpack(file, unpacked)
     return unpacked
-
-
-def download(archive: Archive, file: Path) -> None:
-    """Download to `<file>.part`, go on where an earlier call stopped, and rename the file when its MD5 is right."""
-    part = file.with_name(file.name + ".part")
-    if not part.is_file() or part.stat().st_size < archive.num_bytes:
-        _append(archive, part)
-    found = md5(part)
-    if found != archive.md5:
-        part.unlink()
-        raise ValueError(f"{archive.url}: expected the MD5 {archive.md5}, found {found}; what was downloaded is "
-                         "removed, run the same command again")
-    part.replace(file)
-
-
-def _append(archive: Archive, part: Path) -> None:
-    done = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(archive.url, headers={"Range": f"bytes={done}-"} if done else {})
-    try:
-        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
-            resumed = answer.status == 206
-            with part.open("ab" if resumed else "wb") as file:
-                total = -(-archive.num_bytes // BLOCK)
-                blocks = iter(lambda: answer.read(BLOCK), b"")
-                start = done // BLOCK if resumed else 0
-                for block in progress(blocks, f"download {archive.file}", "MiB", start, total):
-                    file.write(block)
-    except urllib.error.HTTPError as error:
-        raise ValueError(f"{archive.url}: the server answered {error.code} {error.reason}; look whether the file has "
-                         "moved") from error
-
-
-def md5(path: Path) -> str:
-    """Return a file's MD5, which is what the datasets' pages publish."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def unpack(file: Path, unpacked: Path) -> None:

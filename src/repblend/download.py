@@ -1,7 +1,7 @@
 """Downloads that go on where they stopped: `FILE.part` grows until it is whole and right, then takes the file's name.
 
-A part is only added to if the server says that its file is still the same (If-Range with its ETag or date); otherwise
-it is fetched anew.
+A part is only added to if the server says that its file is still the same (If-Range with its ETag or date), or if the
+whole is compared with a known digest in the end; otherwise it is fetched anew.
 """
 
 import hashlib
@@ -66,7 +66,7 @@ def download(url: str, target: Path, digest: Digest | None, headers: dict[str, s
     while True:
         before = _size(part)
         try:
-            _fetch(url, part, headers or {})
+            _fetch(url, part, digest is not None, headers or {})
             break
         except urllib.error.HTTPError as error:
             if error.code in BUSY and idle < ATTEMPTS:
@@ -88,24 +88,29 @@ def download(url: str, target: Path, digest: Digest | None, headers: dict[str, s
 
 def _check(url: str, part: Path, digest: Digest | None) -> None:
     if digest and (found := digest.of(part)) != digest:
-        part.unlink()
+        _forget(part)
         raise ValueError(f"{url}: expected {digest}, found {found}. The file was changed or damaged; it was not kept. "
                          "Run the same command again; if it happens again, the publisher has another file now")
 
 
-def _fetch(url: str, part: Path, headers: dict[str, str]) -> None:
-    """Add what is missing to a part; raises what the connection raises if it breaks."""
+def _fetch(url: str, part: Path, compared: bool, headers: dict[str, str]) -> None:
+    """Add what is missing to a part, of which the whole is compared or not; raises what a broken connection raises."""
     validator = _validator_of(part, url)
-    start = _size(part) if validator else 0
-    asked = {"Range": f"bytes={start}-", "If-Range": validator} if start else {}
+    start = _size(part) if validator or compared else 0
+    asked = {"Range": f"bytes={start}-"} if start else {}
+    if start and validator:
+        asked["If-Range"] = validator
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers | asked),
                                           timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
-        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:  # longer than the file is now
-            part.unlink()
-            return _fetch(url, part, headers)
-        raise
+        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not start:
+            raise
+        if error.headers.get("Content-Range") == f"bytes */{start}":  # it was whole already
+            return
+        _forget(part)  # longer than the file is now
+        _fetch(url, part, compared, headers)
+        return
     with response:
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:
             start = 0
@@ -119,7 +124,6 @@ def _fetch(url: str, part: Path, headers: dict[str, str]) -> None:
                 file.write(chunk)
     if total is not None and _size(part) < total:
         raise ConnectionError(f"{_size(part):,} of {total:,} bytes came")
-    return None
 
 
 def _chunks(response: Any) -> Iterator[bytes]:
@@ -147,6 +151,11 @@ def _remember(part: Path, url: str, headers: Any) -> None:
     tag = headers.get("ETag", "")
     validator = tag if tag.startswith('"') else headers.get("Last-Modified")
     _state_file(part).write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
+
+
+def _forget(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _state_file(part).unlink(missing_ok=True)
 
 
 def _validator_of(part: Path, url: str) -> str | None:

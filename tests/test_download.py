@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from repro import download as module
-from repro.download import Digest, download
+from repblend import download as module
+from repblend.download import Digest, download
 from tests.repro.range_server import RangeServer, serving
 from tests.tiny import ROOT
 
@@ -44,7 +44,7 @@ def test_a_broken_download_goes_on_where_it_stopped(server: RangeServer, tmp_pat
 
 def test_a_killed_download_goes_on_in_another_process(server: RangeServer, tmp_path: Path) -> None:
     server.break_after = [2_000_000] + [0] * 1000  # nothing more comes until the process is killed
-    code = ("import sys; from pathlib import Path; from repro import download\n"
+    code = ("import sys; from pathlib import Path; from repblend import download\n"
             "download.PAUSE_SECONDS, download.ATTEMPTS = 0.2, 1000\n"
             "download.download(sys.argv[1], Path(sys.argv[2]), None)")
     process = subprocess.Popen([sys.executable, "-c", code, f"{server.address}/file.bin", tmp_path / "file.bin"],
@@ -72,10 +72,22 @@ def test_a_file_that_changed_on_the_server_is_fetched_anew(server: RangeServer, 
 
 def test_a_part_is_not_added_to_without_a_sure_sign_that_the_file_is_the_same(server: RangeServer,
                                                                              tmp_path: Path) -> None:
+    """Such a sign is a strong validator of the server's, or a digest to compare the whole with."""
     server.tags["file.bin"] = 'W/"weak"'
-    server.break_after = [1_000_000]
+    for digest, starts in ((None, [0, 0]), (SHA256, [0, 1_000_000])):
+        server.break_after, server.ranges = [1_000_000], []
+        download(f"{server.address}/file.bin", tmp_path / "file.bin", digest)
+        assert [start for _, start in server.ranges] == starts
+        assert (tmp_path / "file.bin").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(("kept", "starts"), [(CONTENT, []), (CONTENT + b"more", [0])])
+def test_a_part_that_is_whole_is_kept_and_one_that_is_too_long_is_not(kept: bytes, starts: list[int],
+                                                                      server: RangeServer, tmp_path: Path) -> None:
+    (tmp_path / "file.bin.part").write_bytes(kept)
     download(f"{server.address}/file.bin", tmp_path / "file.bin", SHA256)
-    assert [start for _, start in server.ranges] == [0, 0]
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+    assert [start for _, start in server.ranges] == starts
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "md5"])

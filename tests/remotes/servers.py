@@ -1,4 +1,7 @@
-"""Real servers on free ports of this machine, configured in a folder of the test: nginx and OpenSSH."""
+"""Real servers on free ports of this machine, configured in a folder of the test: nginx and OpenSSH.
+
+`tests/remotes/swift.py` has the one for S3, of several processes.
+"""
 
 import contextlib
 import getpass
@@ -7,12 +10,14 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-PATIENCE_S = 20
+PACKAGES = ("nginx-light, libnginx-mod-http-dav-ext, openssh-server, swift, swift-proxy, swift-account, "
+            "swift-container, swift-object, memcached")
+PATIENCE_S = 60
 DAV_MODULE = Path("/usr/lib/nginx/modules/ngx_http_dav_ext_module.so")
 NGINX = """\
 load_module {module};
@@ -60,7 +65,7 @@ def program(name: str) -> str:
     if found and (name != "nginx" or DAV_MODULE.exists()):
         return found
     if os.environ.get("CI"):
-        pytest.fail(f"CI needs {name} (Debian: nginx-light, libnginx-mod-http-dav-ext, openssh-server)")
+        pytest.fail(f"CI needs {name} (Debian: {PACKAGES})")
     pytest.skip(f"no {name} here")
 
 
@@ -95,10 +100,11 @@ def sshd(folder: Path) -> Iterator[dict[str, str]]:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], port: int, output: Path) -> Iterator[None]:
-    """Run a server while the body runs."""
+def running(command: Sequence[str], port: int, output: Path,
+            environment: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Run a server while the body runs; `environment` is this process's if it is not given."""
     with output.open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     try:
         wait_until_it_listens(process, port, output)
         yield

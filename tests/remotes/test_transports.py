@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from repro.workspace import environment
 from tests.remotes import toy
 from tests.remotes.conftest import ROOT, Published
 from tests.remotes.servers import WEBDAV, nginx, sshd
+from tests.remotes.swift import Swift, swift
+from tests.remotes.test_faults import flip
 
 README = (ROOT / "README.md").read_text()
 
@@ -82,8 +85,34 @@ def test_the_readme_configures_remotes_that_dvc_understands(newcomer: Path, argu
         assert f"{host_and_path}/files/md5)" in str(Remote(repo, None))
 
 
-def test_s3_is_understood_but_nothing_here_speaks_it(newcomer: Path) -> None:
-    toy.add_remote(newcomer, "s3://bucket/repblend", endpointurl="http://127.0.0.1:1", access_key_id="a",
-                   secret_access_key="b")
-    with dvc_repository(newcomer) as repo:
-        assert str(Remote(repo, None)) == "remote 'store' (s3://bucket/repblend/files/md5)"
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
+    with swift(tmp_path_factory.mktemp("s3") / "swift") as server:
+        yield server
+
+
+def test_s3(published: Published, newcomer: Path, tmp_path: Path, s3: Swift,
+            capsys: pytest.CaptureFixture[str]) -> None:
+    project = toy.colleague(published.project, tmp_path / "project")
+    original = published.project / "features/below/large ü.bin"
+    for folder in (project, newcomer):
+        toy.add_remote(folder, s3.url, **s3.settings)
+    assert toy.pushed(project) == 0
+    flip(s3.file_of(original.read_bytes()))  # a disk of the server goes bad
+    capsys.readouterr()
+    assert toy.pulled(newcomer) == 1
+    error = capsys.readouterr().err
+    assert f"features/below/{original.name}" in error and f"remote 'store' ({s3.url}" in error
+    assert "Traceback" not in error and not (newcomer / "features").exists()
+    assert (toy.pushed(project), toy.pulled(newcomer)) == (0, 0)  # Swift noticed as well, and forgot the object
+    assert toy.contents(newcomer) == toy.contents(published.project)
+
+
+@pytest.mark.parametrize(("url", "settings", "said"), [
+    (None, {"secret_access_key": "wrong"}, "cannot be read"), ("s3://absent/repblend", {}, "does not have")])
+def test_s3_with_a_wrong_key_or_bucket(newcomer: Path, s3: Swift, url: str | None, settings: dict[str, str], said: str,
+                                       capsys: pytest.CaptureFixture[str]) -> None:
+    toy.add_remote(newcomer, url or s3.url, **s3.settings | settings)
+    assert toy.pulled(newcomer) == 1
+    error = capsys.readouterr().err
+    assert f"remote 'store' ({url or s3.url}/files/md5) {said}" in error and "Traceback" not in error

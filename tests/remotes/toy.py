@@ -9,6 +9,7 @@ from dvc.cli import main as dvc_main
 
 from repro import pull, push
 from repro.artifacts import Artifacts
+from repro.profiles import QUICKSTART
 from repro.workspace import environment
 
 MAKE = """\
@@ -93,12 +94,12 @@ def add_remote(folder: Path, url: str, **settings: str) -> None:
 
 def pulled(folder: Path, what: Artifacts = Artifacts.ALL, remote: str | None = None) -> int:
     with contextlib.chdir(folder):
-        return pull.main(what, remote)
+        return pull.main(what, remote, QUICKSTART)
 
 
 def pushed(folder: Path) -> int:
     with contextlib.chdir(folder):
-        return push.main(None)
+        return push.main(None, QUICKSTART)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

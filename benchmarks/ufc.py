@@ -1,9 +1,9 @@
 """Time an iteration of universal feature compensators: `python -m benchmarks.ufc`. Under two minutes on one core.
 
 The bound of any implementation is one forward and one input-backward pass of the teacher over the images of the
-iteration. Printed beside it: compensators batched, one by one, and with statistics taken by plain hooks, as released. The
-seconds are processor seconds of one thread, the median of rounds in which the variants take turns, so that others at
-work on the machine disturb them less.
+iteration. Printed beside it: compensators batched, one by one, and with statistics taken by plain hooks, as released.
+All are processor seconds of one thread, the median of rounds in which the variants take turns, so that others at work
+on the machine disturb them less.
 """
 
 import statistics

@@ -26,10 +26,10 @@ RELEASED |= {"imgnet": RELEASED["cifar"], "val-dyn": RELEASED["val-static"]}
 SCRIPTS = [
     "cifar --iteration 1000 --r-bn 1 --batch-size 100 --lr 0.25 --exp-name generated_results --wandb-name "
     "cifar100-ipc10 --store-best-images --syn-data-path syn/ --init_path init_images/c100/ --ipc 10 --dataset cifar100",
-    "val-static --epochs 400 --batch-size 64 --ipc 10 --syn-data-path "
-    "syn/cifar100-ipc10/generated_results --output-dir syn/cifar100-ipc10/generated_results --wandb-name cifar100-ipc10 --dataset cifar100 --networks resnet18",
-    "val-dyn --epochs 80 --batch-size 64 --ipc 10 --syn-data-path syn/cifar100-ipc10/generated_results --output-dir "
-    "syn/cifar100-ipc10 --wandb-name cifar100-ipc10 --dataset cifar100 --networks resnet18"]
+    "val-static --epochs 400 --batch-size 64 --ipc 10 --syn-data-path syn/cifar100-ipc10/generated_results "
+    "--output-dir syn/cifar100-ipc10 --wandb-name cifar100-ipc10 --dataset cifar100 --networks resnet18",
+    "val-dyn --epochs 80 --batch-size 64 --ipc 10 --syn-data-path syn/cifar100-ipc10/generated_results "
+    "--output-dir syn/cifar100-ipc10 --wandb-name cifar100-ipc10 --dataset cifar100 --networks resnet18"]
 
 
 @pytest.mark.parametrize("command", RELEASED)

@@ -115,9 +115,11 @@ class _NormaliseAndMeasure(torch.autograd.Function):
     @staticmethod
     def forward(ctx, inputs: Tensor, scale: Tensor, shift: Tensor, num_groups: int) -> tuple[Tensor, Tensor, Tensor]:
         groups = inputs.reshape(num_groups, -1, *inputs.shape[1:])
-        num_values = groups[:, :, 0].numel() // num_groups
-        mean = groups.mean((1, 3, 4))
-        var = (torch.linalg.vector_norm(groups, dim=(1, 3, 4)).square() / num_values - mean.square()).clamp(min=0)
+        per_image = groups.flatten(3)  # (K, B, F, H * W); over pixels first, since they lie together: twice as fast
+        num_values = per_image[:, :, 0].numel() // num_groups
+        mean = per_image.mean(3).mean(1)
+        squares = torch.linalg.vector_norm(per_image, dim=3).square().sum(1)
+        var = (squares / num_values - mean.square()).clamp(min=0)
         ctx.save_for_backward(inputs, scale, mean)
         ctx.num_values = num_values
         return torch.addcmul(shift.view(-1, 1, 1), inputs, scale.view(-1, 1, 1)), mean, var
@@ -129,7 +131,7 @@ class _NormaliseAndMeasure(torch.autograd.Function):
         offset = to_mean / ctx.num_values - slope * mean
         groups = inputs.reshape(len(mean), -1, *inputs.shape[1:])  # (K, B, F, H, W)
         gradient = torch.addcmul(_per_channel(offset), groups, _per_channel(slope))
-        gradient = torch.addcmul(gradient, to_outputs.reshape(groups.shape), scale.view(-1, 1, 1))
+        gradient.addcmul_(to_outputs.reshape(groups.shape), scale.view(-1, 1, 1))
         return gradient.reshape(inputs.shape), None, None, None
 
 

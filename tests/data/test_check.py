@@ -156,14 +156,18 @@ def test_members_that_lead_out_of_the_folder_are_refused(tmp_path: Path) -> None
         "../a.jpg", "/etc/b.jpg", "c/../../d.jpg"]
 
 
-def test_a_manifest_spares_prepare_the_hashing(tmp_path: Path) -> None:
+def test_a_manifest_spares_prepare_the_hashing_of_files_that_have_their_size(tmp_path: Path) -> None:
     raw = shaped.flickr30k(tmp_path / "raw", 6, 3, 4)
     workspace = workspace_with(tmp_path, {"name": "flickr30k", "folder": "raw"})
     hashed = (prepared(workspace) / "images.json").read_bytes()
     write_manifest(source(raw), look(raw))
-    for path in raw.rglob("*.jpg"):
-        path.unlink()
+    path = next(raw.rglob("*.jpg"))
+    path.write_bytes(path.read_bytes()[::-1])
     assert (prepared(workspace) / "images.json").read_bytes() == hashed
+    path.write_bytes(path.read_bytes() + b"x")
+    again = json.loads((prepared(workspace) / "images.json").read_text())["images"]
+    assert {name for name, record in again.items() if record != json.loads(hashed)["images"][name]} == {
+        path.relative_to(raw).as_posix()}
 
 
 def test_the_command_exits_with_1_and_lists_faults_then_with_0_and_a_manifest(

@@ -102,7 +102,7 @@ class CheckedStore:
         content = self.store.read(name)
         if hashlib.sha256(content).hexdigest() != self.sha256.get(name):
             raise ValueError(f"{self.locate(name)}: the file's SHA-256 is not the one that stage `prepare` recorded. "
-                             "Bring the old file back, or run `repro data check` and the stage `prepare` again")
+                             "Bring the old file back, or run `repro data check` and then `dvc repro --force prepare`")
         return content
 
     def locate(self, name: str) -> str:

@@ -106,15 +106,23 @@ def build(prepared: Path, source: Source, data: RealData, journal: Path) -> JSON
 
 
 def _known_images(source: Source, names: list[str], journal: Path) -> dict[str, JSON]:
-    """Return the record of every image: from the folder's manifest if it has all, else by looking at the images."""
-    if source.manifest.is_file():
-        recorded = read_json(source.manifest)["images"]
-        if all(name in recorded for name in names):
-            return {name: recorded[name] for name in names}
+    """Return the record of every image: from the folder's manifest if that may hold, else by looking at the images."""
+    recorded = read_json(source.manifest)["images"] if source.manifest.is_file() else {}
+    known = {name: recorded[name] for name in names if name in recorded}
+    if len(known) == len(names) and all(_has_its_size(source, name, record) for name, record in known.items()):
+        return known
     index = index_images(source.folder, source.shards, names, hash_only, journal)
     if index.problems:
         raise _unusable(source, index)
     return index.images
+
+
+def _has_its_size(source: Source, name: str, record: JSON) -> bool:
+    """Whether an image may still be the recorded one; its hash is compared when it is read."""
+    if source.shards is not None:
+        return "shard" in record and (source.folder / record["shard"]).is_file()
+    path = source.folder / name
+    return "shard" not in record and path.is_file() and path.stat().st_size == record["bytes"]
 
 
 def _unusable(source: Source, index: ImageIndex) -> ValueError:

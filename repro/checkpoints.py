@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from repblend.clone import repository_of
-from repblend.encoders.hub import RECORD, faults, is_here, with_record
+from repblend.encoders.hub import faults, is_here, with_record
 from repblend.encoders.pins import CHECKPOINTS, Checkpoint, checkpoint_of
 from repro.profiles import QUICKSTART, Profile, profiles_of
 from repro.workspace import find_root
@@ -93,18 +93,14 @@ def needed(profile: Profile) -> list[str]:
 
 
 def fetch(names: Sequence[str], root: Path) -> None:
-    """Fetch encoders by name, and say what to commit.
+    """Fetch encoders by name.
 
     Raises:
         ValueError: as `repro.hub_fetch.fetch`, or a name does not lead to the hub.
     """
-    from repro.hub_fetch import fetch as fetch_all  # imports the hub's library: most commands need none
+    from repro.hub_fetch import fetch as fetch_all  # most commands need no network
 
-    checkpoints, record = [_declared(name) for name in names], root / RECORD
-    before = record.read_bytes() if record.is_file() else None
-    fetch_all(checkpoints, root)
-    if record.is_file() and record.read_bytes() != before:
-        print(f"{RECORD} has new entries: commit it, so that everyone gets the same files.")
+    fetch_all([_declared(name) for name in names], root)
 
 
 def fetch_missing(profile: Profile) -> None:

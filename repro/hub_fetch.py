@@ -1,20 +1,20 @@
 """Fetching checkpoints from the model hub: resumable, and no file gets its name before its bytes were found right.
 
-Asked for file by file, over plain HTTP with ranges, from `HF_ENDPOINT` (https://huggingface.co by default): a mirror
-has little to answer. The hub's own library resumes nothing that another process began, so only its requests are used.
+Files are asked for one by one, over plain HTTP, from `HF_ENDPOINT` (https://huggingface.co by default): a mirror has
+little to answer. The hub's own library only says what they are, for it resumes nothing that another process began.
 
 This lies beside the science, not in it: how files are fetched changes no byte of what is computed from them.
 """
 
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from repblend.encoders.hub import HUB, RECORD, fault, read_record, snapshot, with_record
+from repblend.download import Digest, download
+from repblend.encoders.hub import HUB, fault, record_of, snapshot, with_record
 from repblend.encoders.pins import Checkpoint, File
 from repblend.stages.lock import only_writer
 from repblend.store import sha256, write_json
@@ -37,6 +37,11 @@ class Remote:
     etag: str
     """Of small files git's hash of the blob, of large ones the SHA-256."""
 
+    @property
+    def sha256(self) -> str | None:
+        """The pinned one, or else what the hub states."""
+        return self.file.sha256 or (self.etag if len(self.etag) == SHA256_LENGTH else None)
+
 
 def fetch(checkpoints: Sequence[Checkpoint], root: Path, say: Say = print) -> None:
     """Bring checkpoints under a repository's root, as far as they are not there yet, and record what was open.
@@ -52,16 +57,11 @@ def fetch(checkpoints: Sequence[Checkpoint], root: Path, say: Say = print) -> No
     with only_writer(root / LOCK, f"{root / HUB}"):
         todo = [(checkpoint, wanted) for checkpoint in dict.fromkeys(checkpoints)
                 if (wanted := _wanted(checkpoint, root, say))]
-        _check_disk(sum(_bytes_left(remote, _folder(checkpoint, remote, root)) for checkpoint, wanted in todo
-                        for remote in wanted), root)
         for checkpoint, wanted in todo:
+            folder = snapshot(replace(checkpoint, revision=wanted[0].revision), root)
             for remote in wanted:
-                _bring(remote, _folder(checkpoint, remote, root))
-            _record(checkpoint, wanted, root)
-
-
-def _folder(checkpoint: Checkpoint, remote: Remote, root: Path) -> Path:
-    return snapshot(replace(checkpoint, revision=remote.revision), root)
+                _bring(remote, folder)
+            _record(checkpoint, wanted, folder, root, say)
 
 
 def _wanted(checkpoint: Checkpoint, root: Path, say: Say) -> list[Remote]:
@@ -108,7 +108,8 @@ def _ask(repository: str, file: File, revision: str) -> Remote:
     if file.num_bytes not in (None, found.size):
         raise ValueError(f"{url}: {found.size} bytes there, expected {file.num_bytes}. It is another file: check "
                          "HF_ENDPOINT, and any proxy on the way")
-    return Remote(file, url, found.commit_hash, found.size, found.etag)
+    at_commit = library.hf_hub_url(repository, file.name, revision=found.commit_hash)
+    return Remote(file, at_commit, found.commit_hash, found.size, found.etag)
 
 
 def _cannot_fetch(url: str, error: Exception) -> ValueError:
@@ -117,61 +118,26 @@ def _cannot_fetch(url: str, error: Exception) -> ValueError:
                       "fetched is kept, so run the same command to go on")
 
 
-def _part(folder: Path, name: str) -> Path:
-    """Where a file lies until it is whole."""
-    return folder / f".{name}.incomplete"
-
-
-def _bytes_left(remote: Remote, folder: Path) -> int:
-    found = [path.stat().st_size for path in (_part(folder, remote.file.name), folder / remote.file.name)
-             if path.is_file()]
-    return max(remote.num_bytes - sum(found), 0)
-
-
-def _check_disk(num_bytes: int, root: Path) -> None:
-    free = shutil.disk_usage(root).free
-    if num_bytes > free:
-        raise ValueError(f"{root}: {num_bytes / MEGABYTE:,.0f} MB are to be downloaded, but the disk has only "
-                         f"{free / MEGABYTE:,.0f} MB free. Free some; nothing was downloaded")
-
-
 def _bring(remote: Remote, folder: Path) -> None:
-    """Download one file into a part, which an interrupted run leaves and the next one continues; then name it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    part, target = _part(folder, remote.file.name), folder / remote.file.name
+    """Download one file unless it is there; keep it only if its bytes are right."""
+    target = folder / remote.file.name
     if target.is_file() and not _mismatch(target, remote):
         return
-    if part.is_file() and part.stat().st_size > remote.num_bytes:
-        part.unlink()
-    _download(remote, part)
-    if mismatch := _mismatch(part, remote):
-        part.unlink()
-        raise ValueError(f"{remote.url}: {mismatch}. It was removed: run the same command again; if that changes "
+    download(remote.url, target, Digest("sha256", remote.sha256) if remote.sha256 else None)
+    if remote.sha256 is None and (mismatch := _mismatch(target, remote)):
+        target.unlink()
+        raise ValueError(f"{remote.url}: {mismatch}. It was not kept: run the same command again; if that changes "
                          "nothing, the hub or a proxy on the way has other bytes")
-    part.replace(target)
-
-
-def _download(remote: Remote, part: Path) -> None:
-    """Append to a file what is missing of it."""
-    library = _hub_library()
-    try:
-        with part.open("ab") as file:
-            library.http_get(remote.url, file, resume_size=file.tell(), expected_size=remote.num_bytes,
-                             headers=library.build_hf_headers(), displayed_filename=remote.file.name)
-            file.flush()
-            os.fsync(file.fileno())
-    except Exception as error:  # as in `_ask`
-        raise _cannot_fetch(remote.url, error) from error
 
 
 def _mismatch(path: Path, remote: Remote) -> str | None:
-    """Compare a downloaded file with its pinned SHA-256 or, where that is open, with what the hub said of it."""
-    if remote.file.sha256 is None and len(remote.etag) == GIT_SHA1_LENGTH:
+    """Compare a file with its SHA-256, pinned or stated by the hub, or else with its hash in git."""
+    if remote.sha256:
+        kind, found, expected = "SHA-256", sha256(path), remote.sha256
+    elif len(remote.etag) == GIT_SHA1_LENGTH:
         kind, found, expected = "git hash", git_hash(path), remote.etag
-    elif remote.file.sha256 is None and len(remote.etag) != SHA256_LENGTH:
-        return None  # a mirror's own tag says nothing about the bytes
     else:
-        kind, found, expected = "SHA-256", sha256(path), remote.file.sha256 or remote.etag
+        return None  # a mirror's own tag says nothing about the bytes
     return None if found == expected else f"{kind} is {found}, expected {expected}"
 
 
@@ -181,15 +147,15 @@ def git_hash(path: Path) -> str:
     return hashlib.sha1(b"blob %d\0%s" % (len(content), content), usedforsecurity=False).hexdigest()
 
 
-def _record(checkpoint: Checkpoint, fetched: Sequence[Remote], root: Path) -> None:
+def _record(checkpoint: Checkpoint, fetched: Sequence[Remote], folder: Path, root: Path, say: Say) -> None:
     """Write down the commit and hashes that the table leaves open; every later fetch has to find the same."""
-    if checkpoint.is_pinned or with_record(checkpoint, root).is_pinned:
+    if with_record(checkpoint, root).is_pinned:
         return
-    folder = snapshot(replace(checkpoint, revision=fetched[0].revision), root)
     files = {remote.file.name: {"sha256": sha256(folder / remote.file.name), "num_bytes": remote.num_bytes}
              for remote in fetched}
-    entry = {"revision": fetched[0].revision, "files": files}
-    write_json(root / RECORD, read_record(root) | {checkpoint.repository: entry})
+    path = record_of(checkpoint)
+    write_json(root / path, {"revision": fetched[0].revision, "files": files})
+    say(f"{path} is new: commit it, so that everyone gets the same files.")
 
 
 def _hub_library() -> ModuleType:

@@ -10,6 +10,8 @@ from typing import Any
 
 from repblend.data.karpathy import SPLITS, annotation_file
 from repblend.data_params import OpenMojiData, OwnData
+from repblend.encoders.hub import record_of
+from repblend.encoders.pins import checkpoint_of
 from repblend.params import Params
 from repblend.report.tables import results_text
 from repblend.sections import Section
@@ -23,6 +25,14 @@ class Brought:
     """What stages read: containers see them, and so does a clean checkout."""
     files: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     """Stage -> files that it has to run again for."""
+    records: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    """Stage -> files of that kind which a fetch writes: what identifies checkpoints that nothing else pins."""
+
+    @property
+    def dependencies(self) -> dict[str, list[Path]]:
+        """Stage -> all files that it has to run again for."""
+        return {stage: [*self.files.get(stage, ()), *self.records.get(stage, ())]
+                for stage in self.files.keys() | self.records.keys()}
 
 
 @dataclass(frozen=True)
@@ -41,20 +51,30 @@ class Kind:
     """From the parameters to what a user brings."""
 
 
-def _dataset(params: Params) -> Brought:
+def _brought(params: Params) -> Brought:
     """The annotations of a data set that lies on this machine; the embedded one comes as a package. Images need not be
     named: what is written of each of them holds its hash.
     """
-    data = params.data
+    data, records = params.data, _records(params)
     if isinstance(data, OpenMojiData):
-        return Brought()
+        return Brought(records=records)
     folder = Path(data.folder)
     files = [folder / data.captions] if isinstance(data, OwnData) else [
         folder / data.annotations.get(split, annotation_file(Path(), data.name, split)) for split in SPLITS]
-    return Brought((folder,), {"prepare": files})
+    return Brought((folder,), {"prepare": files}, records)
+
+
+def _records(params: Params) -> dict[str, list[Path]]:
+    """The records of checkpoints that the source does not pin. Of all stages, these two write features."""
+    used = {"encode": [params.encode.image_encoder, params.encode.text_encoder],
+            "transfer": params.transfer.architectures}
+    found = {stage: [record_of(checkpoint) for name in names
+                     if (checkpoint := checkpoint_of(name)) and not checkpoint.is_pinned]
+             for stage, names in used.items()}
+    return {stage: records for stage, records in found.items() if records}
 
 
 MULTIMODAL = "multimodal"
 KINDS: dict[str, Kind] = {
-    MULTIMODAL: Kind(Params, Path("dvc.yaml"), results_text, Path("paper/report.html"), _dataset),
+    MULTIMODAL: Kind(Params, Path("dvc.yaml"), results_text, Path("paper/report.html"), _brought),
 }

@@ -135,6 +135,6 @@ def write_pipeline(root: Path, profile: Profile) -> None:
         ValueError: `params.yaml` is not as expected.
     """
     kind = profile.kind
-    pipeline = pipeline_for(root / kind.template, way_to(root, profile.workspace), profile.brought().files)
+    pipeline = pipeline_for(root / kind.template, way_to(root, profile.workspace), profile.brought().dependencies)
     text = PIPELINE.format(template=kind.template) + yaml_text(pipeline)
     write_bytes(profile.workspace / "dvc.yaml", text.encode())

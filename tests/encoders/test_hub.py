@@ -199,10 +199,10 @@ def test_what_the_table_leaves_open_is_taken_from_the_record(workspace: Path, mo
     known = CHECKPOINTS["nf_regnet_b1"]
     open_ones = Checkpoint(known.repository, None, (File(WEIGHTS),), known.architecture)
     monkeypatch.setitem(CHECKPOINTS, "nf_regnet_b1", open_ones)
-    with pytest.raises(ValueError, match=r"checkpoints\.sha256\.json .* does not say its commit and SHA-256 yet"):
+    with pytest.raises(ValueError, match=r"ra2_in1k\.json: no such file, and nothing else says the commit"):
         load_image_encoder("nf_regnet_b1", 64)
-    write_json(workspace / hub.RECORD, {known.repository: {
-        "revision": known.revision, "files": {WEIGHTS: {"sha256": known.files[0].sha256, "num_bytes": 1}}}})
+    write_json(workspace / "conf/checkpoints/timm--nf_regnet_b1.ra2_in1k.json", {
+        "revision": known.revision, "files": {WEIGHTS: {"sha256": known.files[0].sha256, "num_bytes": 1}}})
     assert load_image_encoder("nf_regnet_b1", 64).feature_dim == 960
 
 

@@ -5,6 +5,7 @@ describes them stands in headers of the redirection.
 """
 
 import hashlib
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -96,10 +97,18 @@ class Handler(BaseHTTPRequestHandler):
         hub.released.wait(60)
 
 
+class Server(ThreadingHTTPServer):
+    """A server to which it is no error that a client was killed."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def serve(hub: Hub) -> Iterator[Hub]:
     """Serve a hub on a free port while the body runs; `hub.url` is its address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
     server.hub = hub
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"
     hub.storage_url = f"http://localhost:{server.server_address[1]}"

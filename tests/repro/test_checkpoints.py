@@ -18,6 +18,7 @@ from repblend.encoders.registry import load_image_encoder
 from repblend.store import read_json, sha256
 from repro import checkpoints, hub_fetch
 from repro.cli import app
+from repro.kinds import KINDS, MULTIMODAL
 from repro.pipeline import yaml_text
 from repro.profiles import QUICKSTART, Profile, profile_of
 from repro.workspace import workspace_environment
@@ -26,7 +27,7 @@ from tests.repro.hub_server import COMMIT, Hub, serve
 from tests.tiny import tiny_content
 
 ROOT = Path(__file__).parents[2]
-REPOSITORY = "owner/name"
+REPOSITORY, RECORD = "owner/name", "conf/checkpoints/owner--name.json"
 CONFIG, SMALL = b'{"architecture": "test_resnet"}\n', b"weights of a few bytes"
 
 
@@ -77,8 +78,9 @@ def test_the_first_fetch_records_what_it_found_and_later_ones_ask_for_that(clone
     lines: list[str] = []
     hub_fetch.fetch([the_files()], clone, lines.append)
     assert {path.name: path.read_bytes() for path in folder(clone).iterdir()} == {"config.json": CONFIG, WEIGHTS: SMALL}
-    assert lines == [f"{REPOSITORY} at {COMMIT[:7]}: 2 file(s), 0.0 MB, to data/hub/"]
-    recorded = read_json(clone / hub_files.RECORD)[REPOSITORY]
+    assert lines == [f"{REPOSITORY} at {COMMIT[:7]}: 2 file(s), 0.0 MB, to data/hub/",
+                     f"{RECORD} is new: commit it, so that everyone gets the same files."]
+    recorded = read_json(clone / RECORD)
     assert recorded["revision"] == COMMIT
     assert recorded["files"][WEIGHTS] == {"sha256": sha256(folder(clone) / WEIGHTS), "num_bytes": len(SMALL)}
     hub.commit = "1" * 40  # the branch moves on
@@ -106,27 +108,27 @@ def test_a_damaged_file_is_fetched_again_and_only_that(clone: Path, hub: Hub) ->
 
 
 def test_other_bytes_than_the_pinned_ones_are_refused_and_removed(clone: Path, hub: Hub) -> None:
-    with pytest.raises(ValueError, match=rf"SHA-256 is [0-9a-f]{{64}}, expected {'0' * 64}. It was removed"):
+    with pytest.raises(ValueError, match=f"expected sha256 {'0' * 64}, found sha256 "):
         hub_fetch.fetch([the_files(sha256="0" * 64)], clone)
     assert [path.name for path in folder(clone).iterdir()] == ["config.json"]
-    assert not (clone / hub_files.RECORD).exists()
+    assert not (clone / RECORD).exists()
 
 
-@pytest.mark.parametrize(("name", "kind"), [("config.json", "git hash"), (WEIGHTS, "SHA-256")])
-def test_bytes_that_are_not_what_the_hub_announced_are_refused(name: str, kind: str, clone: Path, hub: Hub,
+@pytest.mark.parametrize(("name", "said"), [("config.json", f"git hash is [0-9a-f]+, expected {'0' * 40}"),
+                                            (WEIGHTS, f"expected sha256 {'0' * 64}")])
+def test_bytes_that_are_not_what_the_hub_announced_are_refused(name: str, said: str, clone: Path, hub: Hub,
                                                                monkeypatch: pytest.MonkeyPatch) -> None:
     """On the first fetch nothing is pinned, but the hub says a hash of every file before it sends it."""
-    download = hub_fetch._download
+    described = hub_fetch._ask
 
-    def falsified(remote: hub_fetch.Remote, part: Path) -> None:
-        download(remote, part)
-        if remote.file.name == name:
-            part.write_bytes(part.read_bytes()[::-1])
+    def falsified(repository: str, file: File, revision: str) -> hub_fetch.Remote:
+        remote = described(repository, file, revision)
+        return replace(remote, etag="0" * len(remote.etag)) if file.name == name else remote
 
-    monkeypatch.setattr(hub_fetch, "_download", falsified)
-    with pytest.raises(ValueError, match=rf"{name}: {kind} is .*, expected"):
+    monkeypatch.setattr(hub_fetch, "_ask", falsified)
+    with pytest.raises(ValueError, match=rf"{name}: .*{said}"):
         hub_fetch.fetch([the_files()], clone)
-    assert not (folder(clone) / name).exists() and not (clone / hub_files.RECORD).exists()
+    assert not (folder(clone) / name).exists() and not (clone / RECORD).exists()
 
 
 def test_a_hub_that_answers_with_another_commit_is_refused(clone: Path, hub: Hub,
@@ -145,32 +147,18 @@ def test_a_file_of_another_size_is_refused_before_it_is_downloaded(clone: Path, 
     assert hub.downloads() == []
 
 
-def test_too_small_a_disk_is_said_before_anything_is_downloaded(clone: Path, hub: Hub,
-                                                                monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_fetch.shutil, "disk_usage", lambda _: FullDisk)
-    with pytest.raises(ValueError, match="are to be downloaded, but the disk has only 0 MB free"):
-        hub_fetch.fetch([the_files()], clone)
-    assert hub.downloads() == []
-
-
-class FullDisk:
-    """What `shutil.disk_usage` returns, of a disk without space."""
-
-    free = 0
-
-
 def test_a_fetch_killed_half_way_goes_on_from_there(clone: Path, hub: Hub) -> None:
-    large = torch.randint(256, (26_000_000,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    large = torch.randint(256, (8_000_000,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     hub.repositories[REPOSITORY][WEIGHTS] = large.numpy().tobytes()
-    hub.stop_after = 22_000_000  # the library writes ten megabytes at a time
+    hub.stop_after = 5_000_000
     process = run(clone, hub, "fetch", f"timm:{REPOSITORY}")
     assert hub.stalled.wait(60)
-    part = folder(clone) / f".{WEIGHTS}.incomplete"
-    until(lambda: part.stat().st_size > 10_000_000)
+    part = folder(clone) / f"{WEIGHTS}.part"
+    until(lambda: part.stat().st_size > 4_000_000)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     kept = part.stat().st_size
-    assert 0 < kept < 26_000_000 and not (folder(clone) / WEIGHTS).exists()
+    assert 0 < kept < 8_000_000 and not (folder(clone) / WEIGHTS).exists()
     hub.stop_after = None
     hub.released.set()
     again = run(clone, hub, "fetch", f"timm:{REPOSITORY}")
@@ -178,7 +166,7 @@ def test_a_fetch_killed_half_way_goes_on_from_there(clone: Path, hub: Hub) -> No
     assert again.returncode == 0, errors
     assert hub.ranges() == [f"bytes={kept}-"] * 2  # at the hub, and at its storage
     assert (folder(clone) / WEIGHTS).read_bytes() == hub.repositories[REPOSITORY][WEIGHTS] and not part.exists()
-    assert "26.0 MB" in output and "commit it" in output
+    assert "8.0 MB" in output and f"{RECORD} is new: commit it" in output
 
 
 def until(true: object, seconds: float = 30.0) -> None:
@@ -213,6 +201,13 @@ def test_a_fetched_encoder_loads(clone: Path, hub: Hub, monkeypatch: pytest.Monk
 def test_a_run_fetches_nothing_where_nothing_is_needed(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "fetch", lambda *_: pytest.fail("nothing is needed"))
     checkpoints.fetch_missing(profile_of(clone, QUICKSTART))
+
+
+def test_features_depend_on_the_record_of_a_checkpoint_that_nothing_else_pins(clone: Path) -> None:
+    params = write_params(clone, "nfnet_l0", ["nf_resnet50", "dinov2_vit_b14"]).params()
+    assert KINDS[MULTIMODAL].brought(params).dependencies == {
+        "encode": [Path("conf/checkpoints/timm--nfnet_l0.ra2_in1k.json")],
+        "transfer": [Path("conf/checkpoints/timm--nf_resnet50.ra2_in1k.json")]}
 
 
 def test_check_names_what_is_damaged_and_how_to_mend_it(clone: Path, hub: Hub) -> None:

@@ -1,7 +1,7 @@
 """Checkpoints on the disk: where they lie, what their SHA-256 has to be, and that it is so before anything reads them.
 
     data/hub/models--OWNER--NAME/snapshots/COMMIT/FILE      the layout of the hub's own cache, at the clone's root
-    checkpoints.sha256.json                                 what the first fetch recorded; committed
+    conf/checkpoints/OWNER--NAME.json                       what the first fetch recorded; committed
 
 `repro checkpoints fetch` writes both; nothing here touches a network or imports torch.
 """
@@ -14,27 +14,27 @@ from repblend.encoders.pins import Checkpoint, File, checkpoint_of
 from repblend.store import JSON, read_json, sha256
 
 HUB = Path("data/hub")
-RECORD = Path("checkpoints.sha256.json")
+RECORDS = Path("conf/checkpoints")
 
 
 def snapshot(checkpoint: Checkpoint, root: Path) -> Path:
-    """Return the folder of a checkpoint whose revision is known, under the repository's root."""
-    return root / HUB / f"models--{checkpoint.repository.replace('/', '--')}" / "snapshots" / checkpoint.revision
+    """Return the folder of a checkpoint whose revision is known, in the clone at `root`."""
+    return root / HUB / f"models--{_file_name(checkpoint)}" / "snapshots" / checkpoint.revision
 
 
-def read_record(root: Path) -> JSON:
-    """Return what earlier fetches recorded: repository -> revision and files.
+def record_of(checkpoint: Checkpoint) -> Path:
+    """Return where the first fetch records what the table leaves open of a checkpoint, relative to the clone."""
+    return RECORDS / f"{_file_name(checkpoint)}.json"
 
-    Raises:
-        ValueError: the file is not JSON.
-    """
-    return read_json(root / RECORD) if (root / RECORD).is_file() else {}
+
+def _file_name(checkpoint: Checkpoint) -> str:
+    return checkpoint.repository.replace("/", "--")
 
 
 def with_record(checkpoint: Checkpoint, root: Path) -> Checkpoint:
-    """Return a checkpoint completed by what was recorded of it."""
-    found = read_record(root).get(checkpoint.repository)
-    return checkpoint.completed(found) if found else checkpoint
+    """Return a checkpoint completed by what was recorded of it; raises `ValueError` if that is not JSON."""
+    path = root / record_of(checkpoint)
+    return checkpoint.completed(read_json(path)) if path.is_file() else checkpoint
 
 
 def fault(file: File, folder: Path) -> str | None:
@@ -50,7 +50,8 @@ def fault(file: File, folder: Path) -> str | None:
 def faults(checkpoint: Checkpoint, root: Path) -> list[str]:
     """Say all that keeps a checkpoint from being used: unknown hashes, missing and damaged files."""
     if not checkpoint.is_pinned:
-        return [f"{checkpoint.repository}: {RECORD} in {root} does not say its commit and SHA-256 yet"]
+        return [f"{root / record_of(checkpoint)}: no such file, and nothing else says the commit and SHA-256 of "
+                f"{checkpoint.repository}"]
     folder = snapshot(checkpoint, root)
     return [found for file in checkpoint.files if (found := fault(file, folder))]
 

@@ -1,7 +1,7 @@
 """Which checkpoints of the model hub this project uses: repository, commit, files, SHA-256 (PAPER.md section 4).
 
 One table, and a rule for names that it does not hold. A value that no public source gave is None here: the first fetch
-asks the hub for it and records it in a file to be committed (`repblend.encoders.hub.RECORD`); ever after that is what
+asks the hub for it and records it in a file to be committed (`repblend.encoders.hub.RECORDS`); ever after that is what
 counts. Nothing here imports torch or touches a network.
 """
 

@@ -1,0 +1,85 @@
+"""Stage `encode` with encoders of the hub: offline from the clone's folder, and what its metrics say of them."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from timm.models import save_for_hf
+
+from repblend.data.features import read_features
+from repblend.data.image_store import FolderStore
+from repblend.data.images import normalise, read_images
+from repblend.data.karpathy import read_annotations
+from repblend.encoders.hub import record_of, snapshot
+from repblend.encoders.pins import Checkpoint, checkpoint_of
+from repblend.encoders.registry import PUBLISHED_MEAN, PUBLISHED_STD
+from repblend.store import read_json, sha256, write_json
+from tests.checkpoints import REVISION, seeded, write_bert
+from tests.tiny import tiny_content
+
+ROOT = Path(__file__).parents[2]
+IMAGES, TEXTS = "timm:owner/tiny-resnet", "transformers:owner/tiny-bert"
+
+
+def build() -> torch.nn.Module:
+    return seeded(lambda: timm.create_model("test_resnet"))
+
+
+def stage(workspace: Path, name: str) -> subprocess.CompletedProcess:
+    paths = os.pathsep.join([str(ROOT / "src"), *sys.path])
+    return subprocess.run([sys.executable, "-m", "repblend.stages", name], cwd=workspace, capture_output=True,
+                          text=True, check=False, env=os.environ | {"PYTHONPATH": paths})
+
+
+def put(encoder: str, aside: Path, workspace: Path) -> Checkpoint:
+    """Put files where a fetch would, and record them as it does."""
+    checkpoint = checkpoint_of(encoder)
+    files = {file.name: {"sha256": sha256(aside / file.name), "num_bytes": (aside / file.name).stat().st_size}
+             for file in checkpoint.files}
+    write_json(workspace / record_of(checkpoint), {"revision": REVISION, "files": files})
+    shutil.copytree(aside, snapshot(dataclasses.replace(checkpoint, revision=REVISION), workspace))
+    return checkpoint
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared workspace, whose encoders are not there yet."""
+    folder = tmp_path_factory.mktemp("encode-from-hub")
+    content = tiny_content()
+    content["encode"] |= {"image_encoder": IMAGES, "text_encoder": TEXTS}
+    (folder / "params.yaml").write_text(json.dumps(content))
+    done = stage(folder, "prepare")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_features_are_those_of_the_hubs_encoders_and_the_metrics_name_their_bytes(workspace: Path,
+                                                                                  tmp_path: Path) -> None:
+    refused = stage(workspace, "encode")
+    assert refused.returncode == 1 and f"`repro checkpoints fetch {IMAGES}`" in refused.stderr
+    for name in ("images", "texts"):
+        (tmp_path / name).mkdir()
+    save_for_hf(build(), tmp_path / "images", safe_serialization=True)
+    write_bert(TEXTS, tmp_path / "texts")
+    put(IMAGES, tmp_path / "images", workspace)
+    put(TEXTS, tmp_path / "texts", workspace)
+    done = stage(workspace, "encode")
+    assert done.returncode == 0, done.stderr
+    used = read_json(workspace / "metrics/encode.json")["provenance"]["checkpoints"]
+    assert used == {name: {"repository": name.split(":")[1], "revision": REVISION, "sha256": {
+        file.name: sha256(folder / file.name) for file in checkpoint_of(name).files}}
+        for name, folder in ((IMAGES, tmp_path / "images"), (TEXTS, tmp_path / "texts"))}
+    data = workspace / "data/prepared"
+    images = [each.image for each in read_annotations(data, "openmoji", 60).val]
+    pixels = normalise(read_images(FolderStore(data), images, 32), *map(torch.tensor, (PUBLISHED_MEAN, PUBLISHED_STD)))
+    with torch.no_grad():
+        expected = build().forward_features(pixels).mean((2, 3))
+    found = read_features(workspace / "features").val
+    assert found.texts.shape[1] == 16 and (found.images - expected).abs().max() < 1e-4 * expected.abs().max()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from repblend.clone import SOURCES
 from repblend.data.image_store import open_images
 from repblend.data.karpathy import read_annotations, read_splits
-from repblend.stages.context import SOURCES
 from tests import shaped
 from tests.data.real import prepared, refusal, workspace_with
 

@@ -15,6 +15,8 @@ from repblend.encoders.pins import checkpoint_of
 from repblend.params import Params
 from repblend.report.tables import results_text
 from repblend.sections import Section
+from repblend.ufc.params import UfcParams
+from repblend.ufc_report.tables import results_text as ufc_results_text
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,15 @@ def _records(params: Params) -> dict[str, list[Path]]:
     return {stage: records for stage, records in found.items() if records}
 
 
+def _images(params: UfcParams) -> Brought:
+    """The folder of labelled images on this machine; the digits come as a package."""
+    if params.data.folder is None:
+        return Brought()
+    return Brought((Path(params.data.folder),), {"prepare": [Path(params.data.folder)]})
+
+
 MULTIMODAL = "multimodal"
 KINDS: dict[str, Kind] = {
     MULTIMODAL: Kind(Params, Path("dvc.yaml"), results_text, Path("paper/report.html"), _brought),
+    "ufc": Kind(UfcParams, Path("conf/ufc.dvc.yaml"), ufc_results_text, Path("paper/report.html"), _images),
 }

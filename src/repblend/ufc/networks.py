@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-import torchvision.models
 from torch import nn
 
 from repblend.ufc import cifar_networks, small_networks
@@ -53,14 +52,20 @@ def drawing_from(generator: torch.Generator) -> Iterator[None]:
 
 def _cifar_resnet(depth: int, num_classes: int, image_size: int) -> nn.Module:
     """torchvision's, with a first convolution of 3x3 pixels and stride 1, and no pooling after it."""
-    network = getattr(torchvision.models, f"resnet{depth}")(num_classes=num_classes)
+    network = _torchvision_builder(f"resnet{depth}")(num_classes=num_classes)
     network.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
     network.maxpool = nn.Identity()
     return network
 
 
 def _torchvision(name: str, num_classes: int, image_size: int) -> nn.Module:
-    return getattr(torchvision.models, name)(num_classes=num_classes)
+    return _torchvision_builder(name)(num_classes=num_classes)
+
+
+def _torchvision_builder(name: str) -> Callable[..., nn.Module]:
+    import torchvision.models  # seconds, and the small networks need none of it
+
+    return getattr(torchvision.models, name)
 
 
 NETWORKS: dict[str, Builder] = {

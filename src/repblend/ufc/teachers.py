@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import torchvision.models
 from torch import Tensor, nn
 
 from repblend.store import JSON, read_tensors, write_tensors
@@ -117,6 +116,8 @@ def torchvision_teacher(architecture: str, device: str = "cpu") -> nn.Module:
     if name == architecture:
         raise ValueError(f"teacher '{architecture}': only torchvision's networks have weights to load; train it, or "
                          f"take torchvision-resnet18, torchvision-mobilenet_v2 or torchvision-efficientnet_b0")
+    import torchvision.models  # seconds, and teachers that are trained need none of it
+
     weights = torchvision.models.get_model_weights(name)[WEIGHTS]
     path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[1]
     if not path.is_file():

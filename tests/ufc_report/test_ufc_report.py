@@ -77,7 +77,7 @@ def test_the_report_has_the_same_bytes_in_another_folder(reported: Path, tmp_pat
 
 def test_every_number_of_the_results_is_the_one_in_its_file(workspace: Path) -> None:
     found = rows(workspace, "results")
-    assert len(found) == len(BUDGETS) * len(STUDENTS) * 7 + len(TEACHERS)
+    assert len(found) == len(BUDGETS) * len(STUDENTS) * 6 + len(TEACHERS)
     for row in found[:-len(TEACHERS)]:
         content = read_json(workspace / row["metrics_file"])
         assert (row["best"], row["best_std"]) == (str(content["mean"]["best"]), str(content["std"]["best"]))

@@ -75,7 +75,7 @@ def test_outputs_are_where_the_stages_write_them() -> None:
         "select": [paths.set(cell), paths.metrics("sets", cell)],
         "label": [paths.labels(cell), paths.metrics("label", cell)],
         "validate": [paths.predictions(students), paths.metrics("validate", students)],
-        "regions": [paths.metrics("regions", StudentCell(cell, "static", "${item.student}"))],
+        "regions": [paths.metrics("regions", "any").parent],
     }
     for name, outputs in expected.items():
         found = [out if isinstance(out, str) else next(iter(out)) for out in declared()[name]["outs"]]

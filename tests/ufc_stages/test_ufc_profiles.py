@@ -82,8 +82,10 @@ def test_a_workspace_of_every_profile_is_a_pipeline_whose_sources_exist(name: st
     assert data == ([] if params.data.folder is None else [f"../../{params.data.folder}"])
     with Repo(str(tmp_path), uninitialized=True) as repo:
         found = {stage.addressing.rpartition(":")[2] for stage in repo.index.stages}
-    cells = {f"validate@{part}-{labels}-{student}-{budget}" for part in ("ufc", "real", "random")
+    cells = {f"validate@{part}-{labels}-{student}-{budget}" for part in ("ufc", "random")
              for labels in ("static", "dynamic") for student in params.validation.students for budget in params.budgets}
+    cells |= {f"validate-{kind}@{student}-{budget}" for kind in ("real", "hard")
+              for student in params.validation.students for budget in params.budgets}
     assert cells <= found and "report" in found
     assert {f"generate@{teacher}" for teacher in params.teachers.architectures} <= found
 

@@ -30,7 +30,7 @@ class UfcMetrics:
         """Return the cells of a budget in the order of tables: real images first, UFC last."""
         validation = self.params.validation
         return [StudentCell(Cell(name, budget), labels, student) for student in validation.students
-                for name, kinds in (("random", ["hard", *validation.labels]), ("real", validation.labels),
+                for name, kinds in (("random", ["hard", *validation.labels]), ("real", ["static"]),
                                     ("ufc", validation.labels)) for labels in kinds]
 
     def prepared(self) -> JSON | None:

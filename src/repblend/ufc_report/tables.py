@@ -114,7 +114,9 @@ def regions_table(metrics: UfcMetrics) -> Table:
     """Return how ragged decision regions are."""
     rows = []
     for budget in metrics.params.budgets:
-        for cell in (each for each in metrics.cells(budget) if each.labels == "static"):
+        for cell in metrics.cells(budget):
+            if (cell.labels, cell.student) != ("static", metrics.params.validation.students[0]):
+                continue
             found = metrics.regions(cell)
             value = Number(found["disagreement"], None, "disagreement") if found else None
             rows.append(Row((budget, title(cell), student_title(cell.student), value),

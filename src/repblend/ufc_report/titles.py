@@ -14,8 +14,7 @@ DATASETS = {"digits": "digits", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", 
 STUDENTS = {"resnet18": "ResNet18", "resnet34": "ResNet34", "resnet50": "ResNet50", "resnet101": "ResNet101",
             "convnet128": "ConvNet128", "mobilenet-v2": "MobileNetV2", "efficientnet-b0": "EfficientNet-B0"}
 COLOURS = {("random", "hard"): "#b9b9b9", ("random", "static"): "#7f7f7f", ("random", "dynamic"): "#4d4d4d",
-           ("real", "static"): "#56b4e9", ("real", "dynamic"): "#0072b2", ("ufc", "static"): "#e69f00",
-           ("ufc", "dynamic"): "#d55e00"}
+           ("real", "static"): "#56b4e9", ("ufc", "static"): "#e69f00", ("ufc", "dynamic"): "#d55e00"}
 """After Okabe and Ito: told apart with any colour vision."""
 
 

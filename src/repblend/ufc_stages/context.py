@@ -96,7 +96,7 @@ class UfcContext(StageContext):
         """Read an architecture (stages `teacher` and `generate`), or what students are of, or a set."""
         if stage in ("teacher", "generate"):
             return text
-        return StudentCell.parse(text) if stage in ("validate", "regions") else Cell.parse(text)
+        return StudentCell.parse(text) if stage == "validate" else Cell.parse(text)
 
     def parameters(self, sections: Iterable[str]) -> JSON:
         """Return the named sections of the parameters."""

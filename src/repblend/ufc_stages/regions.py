@@ -1,18 +1,19 @@
 """Stage `regions`: where a student puts test images, in the plane by t-SNE, as in the paper's overview figure.
 
-The paper shows seven classes and does not say which layer is embedded: here it is the student's logits. Takes seconds.
+The paper shows seven classes and does not say which layer is embedded: here it is a student's logits. Seconds per set.
 """
 
 import torch
 from torch import Tensor
 
 from repblend.analysis.tsne import tsne
+from repblend.stages.context import Cell
 from repblend.stages.provenance import provenance
-from repblend.store import read_tensors, write_json
+from repblend.store import JSON, read_tensors, write_json
 from repblend.streams import stream
-from repblend.ufc_stages.context import UfcContext
+from repblend.ufc_stages.context import SETS, StudentCell, UfcContext
 
-SECTIONS = ["compute"]
+SECTIONS = ["compute", "budgets", "validation"]
 NUM_CLASSES = 7
 """As in the paper: the first so many."""
 NUM_POINTS = 350
@@ -26,19 +27,26 @@ DEFINITIONS = {
 
 
 def run(context: UfcContext) -> None:
-    """Write `metrics/regions/<cell>.json`."""
-    params, paths, cell = context.params, context.paths, context.cell
-    path = paths.predictions(cell)
-    found, _ = read_tensors(path)
-    rows = _shown(found["labels"])
-    logits, labels = found["logits"][rows].double(), found["labels"][rows]
-    predicted, perplexity = logits.argmax(dim=1), min(PERPLEXITY, len(rows) / 4)
-    plane = tsne(logits, perplexity, ITERATIONS, stream(params.seed, "ufc", "regions"))
-    write_json(paths.metrics("regions", cell), {
-        "cell": cell.to_json(), "labels": labels.tolist(), "predicted": predicted.tolist(),
-        "plane": [[round(value, DECIMALS) for value in point] for point in plane.tolist()],
-        "disagreement": round(disagreement(plane, predicted), 4), "perplexity": perplexity,
-        "definitions": DEFINITIONS, "provenance": provenance(context, SECTIONS, [path])})
+    """Write `metrics/regions/<cell>.json` for every set and budget, with static labels and the first student."""
+    validation = context.params.validation
+    for cell in (StudentCell(Cell(name, budget), "static", validation.students[0])
+                 for budget in context.params.budgets for name in SETS):
+        path = context.paths.predictions(cell)
+        found, _ = read_tensors(path)
+        write_json(context.paths.metrics("regions", cell), {
+            "cell": cell.to_json(), **_regions(found["logits"], found["labels"], context.params.seed),
+            "definitions": DEFINITIONS, "provenance": provenance(context, SECTIONS, [path])})
+
+
+def _regions(logits: Tensor, labels: Tensor, seed: int) -> JSON:
+    """Test images in the plane, with what the student says of them. All cells begin alike."""
+    rows = _shown(labels)
+    shown, predicted = logits[rows].double(), logits[rows].argmax(dim=1)
+    perplexity = min(PERPLEXITY, len(rows) / 4)
+    plane = tsne(shown, perplexity, ITERATIONS, stream(seed, "ufc", "regions"))
+    return {"labels": labels[rows].tolist(), "predicted": predicted.tolist(), "perplexity": perplexity,
+            "plane": [[round(value, DECIMALS) for value in point] for point in plane.tolist()],
+            "disagreement": round(disagreement(plane, predicted), 4)}
 
 
 def _shown(labels: Tensor) -> Tensor:

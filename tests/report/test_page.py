@@ -162,13 +162,13 @@ def test_a_failing_cell_is_an_error_that_shows_it(reported: Path, tmp_path: Path
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("show_me_nothing", id="broken")])
     nbformat.write(notebook, tmp_path / "broken.ipynb")
     with pytest.raises(ValueError, match="show_me_nothing"):
-        render(tmp_path / "broken.ipynb", reported, reported / "paper" / "figures")
+        render(tmp_path / "broken.ipynb", reported, reported / "paper" / "figures", {})
 
 
 def test_a_damaged_notebook_says_how_to_restore_it(reported: Path, tmp_path: Path) -> None:
     (tmp_path / "damaged.ipynb").write_text("{")
     with pytest.raises(ValueError, match=r"git restore .*damaged\.ipynb"):
-        render(tmp_path / "damaged.ipynb", reported, reported / "paper" / "figures")
+        render(tmp_path / "damaged.ipynb", reported, reported / "paper" / "figures", {})
 
 
 def test_the_centred_mean_is_the_mean_of_what_is_around() -> None:

@@ -1,5 +1,6 @@
 """Profiles: what they consist of, and the workspaces that they are run in."""
 
+import csv
 import re
 import shlex
 import shutil
@@ -22,11 +23,18 @@ from repro.pipeline import pipeline_for, yaml_text
 from repro.profiles import Profile, members, names, profile_of, profiles_of
 from repro.runner import Engine, Wishes
 from repro.workspace import find_root, workspace_environment
+from tests import shaped
 from tests.end_to_end.workspace import Workspace
 from tests.tiny import tiny_content
 
 ROOT = Path(__file__).parents[2]
-TINY = "tiny"
+TINY, FLICKR, CELL = "tiny", "flickr30k", "evaluate-distilled@repblend-100"
+SMALL = ("compute.threads=1", "data.image_size=32", "~data.expected", "encode.image_encoder=efficientnet_lite0",
+         "encode.text_encoder=all-MiniLM-L6-v2", "encode.views.num=1", "heads.width=16", "experts.num=2",
+         "experts.epochs=2", "experts.batch_size=32", "experts.snapshots_every=15", "distill.common.iterations=4",
+         "distill.common.inner_steps=2", "distill.common.validate_every=2", "evaluate.num_seeds=2",
+         "evaluate.distilled={epochs: 2, scored_intervals: 2}")
+"""What makes the profile small enough for a test."""
 
 
 def declare(root: Path) -> None:
@@ -48,15 +56,16 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A clone in which `encode` of the tiny profile has run, started from another folder."""
+    """A clone in which one set of the paper's Table 1 was distilled from a small set of Flickr30K's shape, started from
+    another folder, and reported.
+    """
     made = Workspace.create(tmp_path_factory.mktemp("profiles") / "a clone")
-    declare(made.folder)
-    made.commit("Declare a profile")
-    elsewhere = made.folder / "paper"
-    done = subprocess.run([sys.executable, "-m", "repro", "run", "encode", "--profile", TINY, "--engine", "local"],
-                          cwd=elsewhere, capture_output=True, text=True, check=False,
-                          env=workspace_environment(made.folder))
-    assert done.returncode == 0, done.stdout + done.stderr
+    data = shaped.flickr30k(tmp_path_factory.mktemp("data") / "flickr30k", 100, 8, 8)
+    for command in (["profile", FLICKR, f"data.folder={data}", *SMALL], ["run", CELL, "--profile", FLICKR],
+                    ["report", "--profile", FLICKR]):
+        done = subprocess.run([sys.executable, "-m", "repro", *command], cwd=made.folder / "paper", capture_output=True,
+                              text=True, check=False, env=workspace_environment(made.folder))
+        assert done.returncode == 0, done.stdout + done.stderr
     return made
 
 
@@ -86,15 +95,30 @@ def test_an_unknown_profile_is_refused_with_those_there_are() -> None:
 
 
 def test_a_workspace_has_its_own_parameters_outputs_and_lock(clone: Workspace) -> None:
-    folder = clone.folder / "profiles" / TINY
-    assert read_yaml(folder / "params.yaml") == tiny_content()
+    folder = clone.folder / "profiles" / FLICKR
+    assert read_params(folder / "params.yaml").heads.width == 16
     assert (folder / "features").is_dir() and (folder / "logs/encode.log").is_file()
-    assert set(read_yaml(folder / "dvc.lock")["stages"]) == {"prepare", "encode"}
+    assert set(read_yaml(folder / "dvc.lock")["stages"]) == {
+        "prepare", "encode", "experts", "distill@repblend-100", CELL}
     assert not (clone.folder / "features").exists() and not (clone.folder / "dvc.lock").exists()
 
 
+def test_the_report_has_ours_beside_the_published_numbers_and_says_what_was_not_run(clone: Workspace) -> None:
+    folder = clone.folder / "profiles" / FLICKR
+    with (folder / "paper/tables/published-flickr30k.csv").open() as lines:
+        rows = {(row["pairs"], row["method"], row["recall"]): row for row in csv.DictReader(lines)}
+    ours, lors = rows["100", "RepBlend", "ir_at_1"], rows["100", "LoRS", "ir_at_1"]
+    stored = read_json(folder / "metrics/evaluate/repblend-100.json")["protocols"]["faithful"]["mean"]["ir_at_1"]
+    assert float(ours["ours"]) == stored and ours["published"] == "11.5" and ours["difference_in_std"]
+    assert (lors["ours"], lors["status"], lors["published"]) == ("", "not run", "8.3")
+    page = (folder / "paper/report.html").read_text()
+    assert "on Flickr30K, with the frozen encoders efficientnet_lite0 and all-MiniLM-L6-v2." in page
+    assert "<code>repro verify --profile flickr30k</code> runs everything again" in page and "quickstart" not in page
+    assert "the results on Flickr30K" in page and "FINDINGS" not in page
+
+
 def test_metrics_of_a_workspace_name_files_as_they_lie_in_it_and_the_clones_packages(clone: Workspace) -> None:
-    found = read_json(clone.folder / "profiles" / TINY / "metrics/encode.json")["provenance"]
+    found = read_json(clone.folder / "profiles" / FLICKR / "metrics/encode.json")["provenance"]
     assert list(found["inputs"]) == ["data/prepared/manifest.json"] and found["run"] == "metrics/runs/encode.json"
     assert found["requirements_sha256"] is not None
 
@@ -102,19 +126,18 @@ def test_metrics_of_a_workspace_name_files_as_they_lie_in_it_and_the_clones_pack
 def test_outputs_of_a_workspace_are_for_dvc_and_the_rest_for_git(clone: Workspace) -> None:
     done = subprocess.run(["git", "ls-files", "--others", "--exclude-standard"], cwd=clone.folder, capture_output=True,
                           text=True, check=True)
-    folder = f"profiles/{TINY}"
-    assert {path for path in done.stdout.splitlines() if "/runs/" not in path} == {
-        f"{folder}/{name}" for name in ("dvc.lock", "dvc.yaml", "params.yaml", "metrics/encode.json",
-                                        "metrics/prepare.json")}
+    folder = Path("profiles") / FLICKR
+    assert {Path(path).relative_to(folder).parts[0] for path in done.stdout.splitlines()} == {
+        "dvc.lock", "dvc.yaml", "params.yaml", "metrics"}
 
 
 def test_the_clones_own_pipeline_does_not_mind_a_workspace(clone: Workspace) -> None:
     with Repo(str(clone.folder)) as repo:
-        assert {str(Path(stage.path_in_repo).parent) for stage in repo.index.stages} == {".", f"profiles/{TINY}"}
+        assert {str(Path(stage.path_in_repo).parent) for stage in repo.index.stages} == {".", f"profiles/{FLICKR}"}
 
 
 def test_what_the_workspace_depends_on_is_there_or_made_by_it(clone: Workspace) -> None:
-    folder = clone.folder / "profiles" / TINY
+    folder = clone.folder / "profiles" / FLICKR
     with Repo(str(clone.folder)) as repo:
         stages = [stage for stage in repo.index.stages if stage.path_in_repo.startswith("profiles")]
         outs = [Path(out.fs_path) for stage in stages for out in stage.outs]
@@ -253,7 +276,7 @@ def test_the_documented_profiles_are_those_there_are() -> None:
 
 
 def test_from_inside_a_workspace_the_clone_is_found(clone: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(clone.folder / "profiles" / TINY / "metrics")
+    monkeypatch.chdir(clone.folder / "profiles" / FLICKR / "metrics")
     assert find_root() == clone.folder
 
 

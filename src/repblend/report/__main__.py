@@ -10,8 +10,9 @@ from repblend.report.figures import FIGURES
 from repblend.report.making import Report
 from repblend.report.metrics import Metrics
 from repblend.report.tables import TABLES
+from repblend.report.wording import words_for
 
-REPORT = Report(Metrics.of, TABLES, FIGURES, Path("paper/report.ipynb"))
+REPORT = Report(Metrics.of, TABLES, FIGURES, Path("paper/report.ipynb"), words_for)
 
 if __name__ == "__main__":
     sys.exit(REPORT.main())

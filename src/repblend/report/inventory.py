@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from repblend.report.metrics import Metrics
 from repblend.report.table import Column, Row, Table
+from repblend.report.titles import data_title
+from repblend.report.wording import EMBEDDED
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,9 @@ class Item:
     """Which files of the workspace hold ours, a glob pattern; empty where nothing does."""
 
 
+OTHER_ENCODERS = "two other EfficientNets stand in"
+DATASET_OF = {"Table 1": "flickr30k", "Table 2": "coco", "Table 3": "cc3m"}
+"""Table of the paper -> the data set that it is about."""
 ITEMS = (
     Item("Figure 1", "Embeddings of three sets on the sphere", "Modality collapse", "the embedded grid",
          "metrics/embed/*.json"),
@@ -42,7 +47,7 @@ ITEMS = (
     Item("Table 3", "Larger encoders, LLaVA-cc3m", "The paper's Table 3: larger encoders",
          "LLaVA-cc3m, DINOv2 and BGE-1.5", ""),
     Item("Table 4", "Students on other encoders", "Other image encoders (the paper's Table 4)",
-         "two other EfficientNets stand in", "metrics/transfer/*.json"),
+         OTHER_ENCODERS, "metrics/transfer/*.json"),
     Item("Table 5", "Zero-shot transfer to other tasks", "Other tasks (the paper's Table 5)",
          "icons and ten words stand in", "metrics/transfer/*.json"),
     Item("Table 6", "Time and memory", "What distilling costs (the paper's Table 6)", "benchmarks/efficiency.json",
@@ -61,4 +66,15 @@ def inventory_table(metrics: Metrics) -> Table:
 def _row(metrics: Metrics, item: Item) -> Row:
     files = sorted(metrics.root.glob(item.files)) if item.files else []
     first = files[0].relative_to(metrics.root).as_posix() if files else None
-    return Row((item.name, item.shows, item.section or "none", item.rests_on, len(files) or None), first)
+    return Row((item.name, item.shows, item.section or "none", _rests_on(metrics, item), len(files) or None), first)
+
+
+def _rests_on(metrics: Metrics, item: Item) -> str:
+    """What ours is made from: where a real data set was run, it takes the place of the embedded one."""
+    name = metrics.dataset()
+    if name in (None, EMBEDDED):
+        return item.rests_on
+    this_run = f"the results on {data_title(name)}"
+    if item.name in DATASET_OF and metrics.is_of(DATASET_OF[item.name]):
+        return this_run
+    return item.rests_on.partition(";")[0].replace("the embedded grid", this_run).replace(OTHER_ENCODERS, this_run)

@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -28,6 +28,8 @@ class Report(Generic[Metrics]):
     """Name -> what draws the figure into a folder."""
     notebook: Path
     """The page's source, in the clone."""
+    words: Callable[[Metrics], Mapping[str, str]] = field(default=lambda metrics: {})
+    """Passages of the notebook, as regular expressions -> what to say in their place of these metrics."""
 
     def make(self, root: Path) -> None:
         """Write all tables, all figures and the page of the workspace at `root` into its folder `paper`.
@@ -42,7 +44,7 @@ class Report(Generic[Metrics]):
         with atomic_path(paper / "figures") as figures:
             for draw in progress(self.figures.values(), "draw figures", "figure"):
                 draw(metrics, figures)
-        page = render(repository_of(root) / self.notebook, root, paper / "figures")
+        page = render(repository_of(root) / self.notebook, root, paper / "figures", self.words(metrics))
         write_bytes(paper / "report.html", page.encode())
 
     def main(self) -> int:

@@ -5,8 +5,10 @@ files in a private folder, so the report can be made where there is no network a
 """
 
 import os
+import re
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
@@ -34,24 +36,34 @@ class _ThisPython(KernelSpecManager):
         return KernelSpec(argv=command, display_name=kernel_name, language="python")
 
 
-def render(notebook: Path, root: Path, figures: Path) -> str:
+def render(notebook: Path, root: Path, figures: Path, words: Mapping[str, str]) -> str:
     """Execute the notebook on a workspace's metrics and return the page.
 
     Args:
         notebook: its source, without outputs. The file is left as it is.
         root: the workspace.
         figures: the folder with the figures as SVG.
+        words: passages of its text, as regular expressions -> what to say in their place.
 
     Raises:
         ValueError: the notebook is missing or damaged, or a cell of it failed; the message is the cell's own.
     """
-    source = _read(notebook)
+    source = reworded(_read(notebook), words)
     with tempfile.TemporaryDirectory(prefix="repblend-report-") as private:
         _execute(source, Path(private), root, figures)
     exporter = HTMLExporter(template_name=TEMPLATE.name, extra_template_basedirs=[str(TEMPLATE.parent)],
                             exclude_anchor_links=True)
     page, _ = exporter.from_notebook_node(source)
     return page
+
+
+def reworded(source: nbformat.NotebookNode, words: Mapping[str, str]) -> nbformat.NotebookNode:
+    """Return a notebook with other words; every passage has to be in one of its text cells."""
+    texts = [cell for cell in source.cells if cell.cell_type == "markdown"]
+    for passage, instead in words.items():
+        cell = next(cell for cell in texts if re.search(passage, cell.source))
+        cell.source = re.sub(passage, lambda found, instead=instead: instead, cell.source)
+    return source
 
 
 def _read(notebook: Path) -> nbformat.NotebookNode:

@@ -5,6 +5,7 @@ from repblend.methods import METHODS
 TITLES = {"random": "Random", "herding": "Herding", "k-center": "K-Center", "forgetting": "Forgetting",
           "full-data": "Full training set", "chance": "Chance"} | {
               name: method.title for name, method in METHODS.items()}
+DATA_TITLES = {"openmoji": "OpenMoji", "flickr30k": "Flickr30K", "coco_karpathy": "MS-COCO", "cc3m": "LLaVA-cc3m"}
 COLOURS = {"random": "#7f7f7f", "herding": "#56b4e9", "k-center": "#009e73", "forgetting": "#b5a300",
            "mtt-vl": "#882255", "tesla-vl": "#a6761d", "lors": "#e69f00", "repblend-without-matching": "#cc79a7",
            "repblend-without-blending": "#0072b2", "repblend": "#d55e00", "full-data": "#000000", "chance": "#555555"}
@@ -32,3 +33,8 @@ def colour(method: str) -> str:
 
 def marker(method: str) -> str:
     return MARKERS.get(method.partition("+")[0], "P")
+
+
+def data_title(name: str) -> str:
+    """Return what a data set is called, or its name if it is none of the published ones."""
+    return DATA_TITLES.get(name, name)

@@ -5,6 +5,7 @@ declared in `conf/profiles` and has a workspace of its own, `profiles/<name>`: `
 user's from then on, `dvc.yaml`, made from the clone's, and all outputs. A suite stands for several profiles.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,8 @@ FOLDER = Path("profiles")
 QUICKSTART, WHOLE = "quickstart", "openmoji"
 SUITES = {"paper": ("flickr30k", "coco", "cc3m")}
 """Suite -> its profiles, run one after the other."""
+SHOWN = 5
+"""Edits that are told before every run."""
 PIPELINE = "# Made from {template} and params.yaml by `repro`, again before every run: what you edit here is lost.\n"
 PARAMS = "# Composed from conf/profiles/{name}.yaml, which says where the values come from. Yours to edit.\n"
 
@@ -103,10 +106,17 @@ def _open(root: Path, name: str) -> Profile:
     kind, composed = compose(root, name)
     profile = Profile(name, kind, root / FOLDER / name)
     if not write_params(profile, composed):
-        for line in edits(profile, composed):
-            print(f"{FOLDER / name / 'params.yaml'}: {line}", flush=True)
+        _tell(f"{FOLDER / name / 'params.yaml'}", edits(profile, composed), name)
     write_pipeline(root, profile)
     return profile
+
+
+def _tell(file: str, lines: Sequence[str], name: str) -> None:
+    for line in lines[:SHOWN]:
+        print(f"{file}: {line}")
+    if len(lines) > SHOWN:
+        print(f"{file}: and {len(lines) - SHOWN} more; `repro profile {name}` lists them")
+    sys.stdout.flush()
 
 
 def write_params(profile: Profile, composed: JSON) -> bool:

@@ -33,7 +33,7 @@ SMALL = ("compute.threads=1", "data.image_size=32", "~data.expected", "encode.im
          "encode.text_encoder=all-MiniLM-L6-v2", "encode.views.num=1", "heads.width=16", "experts.num=2",
          "experts.epochs=2", "experts.batch_size=32", "experts.snapshots_every=15", "distill.common.iterations=4",
          "distill.common.inner_steps=2", "distill.common.validate_every=2", "evaluate.num_seeds=2",
-         "evaluate.distilled={epochs: 2, scored_intervals: 2}")
+         "evaluate.distilled={epochs: 2, scored_intervals: 2}", "transfer.architectures=[]")
 """What makes the profile small enough for a test."""
 
 

@@ -11,6 +11,8 @@ threshold such a share starts near one half.
 import torch
 from torch import Tensor
 
+from repblend.matching.losses import unit
+
 DEFINITIONS = {
     "intra_modal_similarity": "mean cosine of all pairs of different embeddings of one modality",
     "concentration_ratio": "share of the pairs of different embeddings of one modality whose cosine is above the mean "
@@ -19,11 +21,6 @@ DEFINITIONS = {
                       "modality, not centred (Roy and Vetterli)",
     "modality_gap": "Euclidean distance between the mean unit image embedding and the mean unit text embedding",
 }
-
-
-def unit(embeddings: Tensor) -> Tensor:
-    """Scale each row of (N, D) to length one."""
-    return embeddings / embeddings.norm(dim=-1, keepdim=True)
 
 
 def intra_modal_similarity(embeddings: Tensor) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from repblend.analysis.collapse import unit
+from repblend.matching.losses import unit
 from repblend.store import JSON
 
 NUM_NEAREST = 3

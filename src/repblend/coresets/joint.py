@@ -6,7 +6,7 @@ Shapes: I candidate pairs, D embedding width.
 import torch
 from torch import Tensor
 
-from repblend.analysis.collapse import unit
+from repblend.matching.losses import unit
 from repblend.matching.step import PerModality, Student
 
 

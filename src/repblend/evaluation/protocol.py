@@ -17,10 +17,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from repblend.evaluation.recall import MEAN_RECALL, RECALLS, keep_candidates, retrieval_recalls
-from repblend.evaluation.student import BATCHES, embed
+from repblend.evaluation.block_recall import embedding_recalls
+from repblend.evaluation.recall import MEAN_RECALL, RECALLS
+from repblend.evaluation.student import BATCHES
 from repblend.evaluation.towers import HeadPair, Towers
-from repblend.matching.losses import cosine_logits
 from repblend.matching.step import Masks, PerModality, Student
 from repblend.store import JSON
 from repblend.streams import stream
@@ -28,6 +28,8 @@ from repblend.streams import stream
 __all__ = ["HeadPair", "Scores", "Split", "initial_heads", "score", "scored_epochs", "student_batches"]
 
 Recalls = dict[str, float]
+ROWS_AT_ONCE = 8192
+"""Images or captions that are embedded at once for scoring."""
 PROTOCOLS = {"faithful": "test", "held-out": "val"}
 """Each protocol and the split on which it chooses the epoch."""
 
@@ -94,13 +96,11 @@ def score(heads: PerModality, student: Student, split: Split, candidates: int | 
 
 
 def _recalls(number: int, heads: PerModality, student: Student, split: Split, candidates: int | None) -> Recalls:
-    images, texts = embed(split.images[None], split.texts[None], heads, student)
-    scores = cosine_logits(images[0], texts[0], temperature=1.0)
+    images, texts = (torch.cat([student.stack(tower)(part[None], flat)[0] for part in rows.split(ROWS_AT_ONCE)])
+                     for tower, rows, flat in ((student.embed_images, split.images, heads.img),
+                                               (student.text, split.texts, heads.txt)))
     try:
-        if candidates is None:
-            return retrieval_recalls(scores, split.text_to_image)
-        return retrieval_recalls(keep_candidates(scores, candidates), split.text_to_image,
-                                 keep_candidates(scores.mT, candidates))
+        return embedding_recalls(images, texts, split.text_to_image, candidates)
     except ValueError as error:
         raise ValueError(f"student {number}: {error}") from error
 

@@ -44,7 +44,12 @@ def retrieval_recalls(scores_NM: Tensor, text_to_image_M: Tensor, text_scores_MN
     """
     text_scores_MN = scores_NM.T if text_scores_MN is None else text_scores_MN
     _check(scores_NM, text_scores_MN, text_to_image_M)
-    ranks = {"ir": image_ranks(text_scores_MN, text_to_image_M), "tr": text_ranks(scores_NM, text_to_image_M)}
+    return recalls_of_ranks(image_ranks(text_scores_MN, text_to_image_M), text_ranks(scores_NM, text_to_image_M))
+
+
+def recalls_of_ranks(image_ranks_M: Tensor, text_ranks_N: Tensor) -> dict[str, float]:
+    """Return the six recalls and their mean, in percent, from what `image_ranks` and `text_ranks` give."""
+    ranks = {"ir": image_ranks_M, "tr": text_ranks_N}
     recalls = {f"{direction}_at_{k}": _percent_below(ranks[direction], k) for direction in ranks for k in TOP_K}
     return with_mean(recalls)
 
@@ -73,12 +78,18 @@ def image_ranks(scores_MN: Tensor, text_to_image_M: Tensor) -> Tensor:
     return (scores_MN >= own_M1).sum(1) - 1  # the own image is not a wrong one
 
 
-def text_ranks(scores_NM: Tensor, text_to_image_M: Tensor) -> Tensor:
-    """Return (N,) how many wrong captions score at least as high as the best of the image's own captions."""
-    own_M = scores_NM.gather(0, text_to_image_M[None])[0]
-    best_N = own_M.new_full((len(scores_NM),), -torch.inf).scatter_reduce(0, text_to_image_M, own_M, "amax")
-    own_at_best_M = (own_M >= best_N[text_to_image_M]).long()
-    num_own_at_best_N = torch.zeros_like(best_N, dtype=torch.long).scatter_add(0, text_to_image_M, own_at_best_M)
+def text_ranks(scores_NM: Tensor, text_to_image_M: Tensor, first_image: int = 0) -> Tensor:
+    """Return (N,) how many wrong captions score at least as high as the best of the image's own captions.
+
+    Args:
+        scores_NM: of images `first_image` to `first_image + N - 1` against all captions.
+    """
+    inside_M = (text_to_image_M >= first_image) & (text_to_image_M < first_image + len(scores_NM))
+    owner = text_to_image_M[inside_M] - first_image
+    own = scores_NM[owner, inside_M.nonzero()[:, 0]]
+    best_N = own.new_full((len(scores_NM),), -torch.inf).scatter_reduce(0, owner, own, "amax")
+    own_at_best = (own >= best_N[owner]).long()
+    num_own_at_best_N = torch.zeros_like(best_N, dtype=torch.long).scatter_add(0, owner, own_at_best)
     return (scores_NM >= best_N[:, None]).sum(1) - num_own_at_best_N
 
 
@@ -118,10 +129,29 @@ def _check(scores_NM: Tensor, text_scores_MN: Tensor, text_to_image_M: Tensor) -
         raise ValueError(f"retrieval scores: images x captions {tuple(scores_NM.shape)}, captions x images "
                          f"{tuple(text_scores_MN.shape)} and owners {tuple(text_to_image_M.shape)} disagree; "
                          "expected (N, M), (M, N) and (M,)")
-    if not (torch.isfinite(scores_NM).all() and torch.isfinite(text_scores_MN).all()):
+    check_scores(scores_NM)
+    check_scores(text_scores_MN)
+    check_owners(text_to_image_M, num_images)
+
+
+def check_scores(scores: Tensor) -> None:
+    """Refuse scores that cannot be ranked.
+
+    Raises:
+        ValueError: one is NaN or infinite.
+    """
+    if not torch.isfinite(scores).all():
         raise ValueError("retrieval scores: found NaN or infinity, which no ranking can hold; "
                          "the model diverged: lower its learning rate")
-    if num_texts == 0 or text_to_image_M.min() < 0 or text_to_image_M.max() >= num_images:
+
+
+def check_owners(text_to_image_M: Tensor, num_images: int) -> None:
+    """Check that captions belong to images, and that every image has one.
+
+    Raises:
+        ValueError: they do not, or it has none.
+    """
+    if len(text_to_image_M) == 0 or text_to_image_M.min() < 0 or text_to_image_M.max() >= num_images:
         raise ValueError(f"retrieval scores: caption owners must lie in 0..{num_images - 1}")
     if (torch.bincount(text_to_image_M, minlength=num_images) == 0).any():
         raise ValueError("retrieval scores: every image needs at least one caption; "

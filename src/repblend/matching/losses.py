@@ -30,9 +30,12 @@ def cosine_logits(image_embeddings: Tensor, text_embeddings: Tensor, temperature
     Returns:
         (B, C); rows images, columns texts.
     """
-    u = image_embeddings / image_embeddings.norm(dim=-1, keepdim=True)
-    w = text_embeddings / text_embeddings.norm(dim=-1, keepdim=True)
-    return u @ w.mT / temperature
+    return unit(image_embeddings) @ unit(text_embeddings).mT / temperature
+
+
+def unit(embeddings: Tensor) -> Tensor:
+    """Scale each row of (..., D) to length one; a row of zeros becomes NaN."""
+    return embeddings / embeddings.norm(dim=-1, keepdim=True)
 
 
 def kl(logits: Tensor, target: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from repblend.matching.losses import unit
 from repblend.store import JSON
 
 NUM_NEAREST = 3
+CAPTIONS_AT_ONCE = 2**16
 DEFINITIONS = {
     "nearest_captions": "captions of the training set by the cosine of their text embedding with the distilled one",
 }
@@ -27,10 +28,12 @@ def nearest_captions(texts: Tensor, caption_features: Tensor, captions: Sequence
     """Return, for each distilled text (N, D), the nearest different captions of the training set and their cosines.
 
     Args:
-        caption_features: (M, D) embeddings of the captions.
+        caption_features: (M, D) float32 or float16 embeddings of the captions; looked at a part at a time.
         captions: M texts.
     """
-    cosines = unit(texts) @ unit(caption_features).mT  # (N, M)
+    directions = unit(texts)
+    cosines = torch.cat([directions @ unit(part.float()).mT for part in caption_features.split(CAPTIONS_AT_ONCE)],
+                        dim=1)  # (N, M)
     return [_first_different(row, captions) for row in cosines]
 
 

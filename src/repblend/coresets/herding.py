@@ -6,6 +6,8 @@ Shapes: I candidates, F features.
 import torch
 from torch import Tensor
 
+from repblend.coresets.joint import ROWS_AT_ONCE
+
 
 def herding(features: Tensor, num_pairs: int) -> list[int]:
     """Choose rows one by one, each the one that brings the chosen rows' sum nearest to its share of the mean.
@@ -26,7 +28,7 @@ def herding(features: Tensor, num_pairs: int) -> list[int]:
                          f"found {num_pairs}")
     mean, total, chosen = features.mean(dim=0), torch.zeros_like(features[0]), []
     for count in range(1, num_pairs + 1):
-        distances = (count * mean - total - features).norm(dim=1)
+        distances = torch.cat([(count * mean - total - part).norm(dim=1) for part in features.split(ROWS_AT_ONCE)])
         distances[chosen] = torch.inf
         chosen.append(int(distances.argmin()))
         total = total + features[chosen[-1]]

@@ -9,6 +9,9 @@ from torch import Tensor
 from repblend.matching.losses import unit
 from repblend.matching.step import PerModality, Student
 
+ROWS_AT_ONCE = 8192
+"""Pairs that are computed with at once, where all of them would take several times the memory of their features."""
+
 
 def joint_features(images: Tensor, texts: Tensor, heads: PerModality, student: Student) -> Tensor:
     """Return the concatenated unit image and unit text embeddings of every pair, (I, 2 D).

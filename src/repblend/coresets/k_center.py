@@ -3,7 +3,10 @@
 Shapes: I candidates, F features.
 """
 
+import torch
 from torch import Tensor
+
+from repblend.coresets.joint import ROWS_AT_ONCE
 
 
 def k_center(features: Tensor, num_pairs: int, first: int) -> list[int]:
@@ -22,10 +25,15 @@ def k_center(features: Tensor, num_pairs: int, first: int) -> list[int]:
     if num_pairs > len(features):
         raise ValueError(f"k-center: expected a budget of at most {len(features)} (one pair per training image), "
                          f"found {num_pairs}")
-    chosen, nearest = [first], (features - features[first]).norm(dim=1)
+    chosen, nearest = [first], _distances(features, first)
     nearest[first] = -1.0  # never chosen again, even among rows that are all alike
     while len(chosen) < num_pairs:
         chosen.append(int(nearest.argmax()))
-        nearest = nearest.minimum((features - features[chosen[-1]]).norm(dim=1))
+        nearest = nearest.minimum(_distances(features, chosen[-1]))
         nearest[chosen[-1]] = -1.0
     return chosen
+
+
+def _distances(features: Tensor, row: int) -> Tensor:
+    """Euclidean distances of all rows from one, (I,)."""
+    return torch.cat([(part - features[row]).norm(dim=1) for part in features.split(ROWS_AT_ONCE)])

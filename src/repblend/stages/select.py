@@ -9,7 +9,7 @@ from torch import Tensor
 from repblend.coresets.candidates import candidate_pairs
 from repblend.coresets.forgetting import forgetting, forgetting_counts, record_correctness
 from repblend.coresets.herding import herding
-from repblend.coresets.joint import joint_features
+from repblend.coresets.joint import ROWS_AT_ONCE, joint_features
 from repblend.coresets.k_center import k_center
 from repblend.coresets.random import random_pairs
 from repblend.data.features import Features, feature_files, read_features
@@ -95,8 +95,9 @@ def _joint(candidates: Tensor, features: Features, params: Params) -> Tensor:
     """Joint features (I, 2 D) of the candidates under heads that were warmed up on the real pairs."""
     heads = _heads(features, params)
     warm = _warm_up(features, params.select.warm_up, heads, params.seed)
-    images = features.images_of(features.train_image_index[candidates])
-    return joint_features(images, features.texts_of(candidates), warm, heads.student)
+    parts = [joint_features(features.images_of(features.train_image_index[part]), features.texts_of(part), warm,
+                            heads.student) for part in candidates.split(ROWS_AT_ONCE)]
+    return torch.cat(parts)
 
 
 def _warm_up(features: Features, settings: WarmUp, heads: HeadPair, seed: int) -> PerModality:

@@ -78,7 +78,7 @@ def _kept(scores_QC: Tensor, candidates: int | None) -> Tensor:
 
 
 def _image_ranks(score_rows: ScoreRows, blocks: list[tuple[int, int]], own_M: Tensor, num_kept: int) -> Tensor:
-    """`image_ranks` of what `keep_candidates` leaves: where it rejects a caption's own image, all others tie with it."""
+    """`image_ranks` of what `keep_candidates` leaves: an own image that it rejects ties with all the others."""
     at_least_own_M, above_own_M = torch.zeros(2, len(own_M), dtype=torch.long)
     for block in blocks:
         scores_nM = score_rows(*block)

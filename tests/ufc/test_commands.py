@@ -1,6 +1,9 @@
 """The released command lines: their options, the digits from end to end, and files of the release."""
 
+import argparse
+import contextlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from repblend.ufc.networks import build
 from repblend.ufc.official import import_class_folders, import_tensors, read_official_teacher
 from tests.ufc.small import labelled
 
+README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 RELEASED = {
     "cifar": "dataset M init_path ipc exp-name wandb-name syn-data-path store-best-images batch-size iteration lr "
              "jitter r-bn first-bn-multiplier",
@@ -53,32 +57,36 @@ def test_released_command_lines_are_understood(script: str) -> None:
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the commands ran on the digits, in the order of a user."""
+    """A folder in which the README's commands ran one after the other, with fewer steps."""
     folder = tmp_path_factory.mktemp("digits")
-    shared = f"--dataset digits --M 2 --teachers-path {folder}/pretrained --threads 1"
-    made = f"--syn-data-path {folder}/syn --wandb-name run --init_path {folder}/initial"
-    assert main(f"teach {shared} --epochs 2".split()) == 0
-    assert main(f"cifar {shared} {made} --ipc 3 --iteration 4 --jitter 1 --store-best-images "
-                "--compensators-at-once 2".split()) == 0
-    for labels in ("static", "dyn"):
-        assert main(f"val-{labels} {shared} --ipc 3 --epochs 2 --networks convnet-small --batch-size 20 "
-                    f"--syn-data-path {folder}/syn/run/generated_results --output-dir {folder}/save".split()) == 0
+    commands = re.findall(r"^python -m repblend\.ufc (.*)$", README, re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["teach", "cifar", "val-static", "val-dyn"]
+    with contextlib.chdir(folder):
+        for command in commands:
+            fewer = re.sub("--iteration [0-9]+", "--iteration 4", re.sub("--epochs [0-9]+", "--epochs 2", command))
+            assert main(fewer.split()) == 0
     return folder
 
 
+def test_the_readme_lists_every_command() -> None:
+    listed = re.findall(r"^\| .* \| `python -m repblend\.ufc ([a-z-]+)`", README, re.MULTILINE)
+    subcommands = next(action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    assert sorted(listed) == sorted(subcommands.choices)
+
+
 def test_the_digits_go_through_all_commands(run_folder: Path) -> None:
-    made = run_folder / "syn/run/generated_results"
-    assert InitialImages(run_folder / "initial").num_per_class == 2  # floor(3 / (2 / 10 + 1))
+    made = run_folder / "syn/digits-ipc3/generated_results"
+    assert InitialImages(run_folder / "init_images").num_per_class == 2  # floor(3 / (2 / 10 + 1))
     assert Compensators.read(made / "compensators/resnet-small.safetensors").values.shape == (2, 1, 3, 8, 8)
     images = read_image_set(made / "images")
     assert len(images) == 60 and not (made / "checkpoints").exists()
     for labels in ("static", "dynamic"):
-        scores = json.loads((run_folder / f"save/{labels}-convnet-small.json").read_text())
+        scores = json.loads((run_folder / f"syn/digits-ipc3/{labels}-convnet-small.json").read_text())
         assert scores["curves"]["epoch"] == [0, 1] and 0 <= scores["best"] <= scores["best_on_test"] <= 100
 
 
 def test_a_set_of_the_release_is_the_same_set(run_folder: Path) -> None:
-    images = run_folder / "syn/run/generated_results/images"
+    images = run_folder / "syn/digits-ipc3/generated_results/images"
     own, released = read_image_set(images), read_released_set(images, 10, 6)
     assert torch.equal(own.pixels, released.pixels) and own.num_bytes == released.num_bytes
     with pytest.raises(ValueError, match="expected 7 images"):
@@ -87,9 +95,9 @@ def test_a_set_of_the_release_is_the_same_set(run_folder: Path) -> None:
 
 def test_results_are_told_again_and_ignored_options_are_named(run_folder: Path,
                                                               capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["val-static", "--check-ckpt", str(run_folder / "save/static-convnet-small.json")]) == 0
+    assert main(["val-static", "--check-ckpt", str(run_folder / "syn/digits-ipc3/static-convnet-small.json")]) == 0
     assert "epoch chosen on held-out images" in capsys.readouterr().out
-    made = run_folder / "syn/run/generated_results"
+    made = run_folder / "syn/digits-ipc3/generated_results"
     assert main(f"val-static --dataset digits --M 2 --teachers-path {run_folder}/pretrained --lr 0.5 --ipc 9 "
                 f"--syn-data-path {made} --output-dir {run_folder}/other".split()) == 1
     errors = capsys.readouterr().err

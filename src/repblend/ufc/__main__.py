@@ -39,7 +39,7 @@ def _shared(command: argparse.ArgumentParser, datasets: list[str], num_teachers:
     command.add_argument("--teachers-path", default="pretrained", help="folder of the teachers (not a released option)")
     command.add_argument("--seed", type=int, default=0, help="not a released option")
     command.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="not a released option")
-    command.add_argument("--threads", type=int, default=2, help="CPU threads (not a released option)")
+    command.add_argument("--threads", type=int, default=1, help="CPU threads (not a released option)")
 
 
 def _fetch(command: argparse.ArgumentParser) -> None:

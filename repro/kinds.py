@@ -53,6 +53,9 @@ class Kind:
     """From the parameters to what a user brings."""
 
 
+TRANSFERS = ("transfer-coreset", "transfer-distilled", "transfer-encoder")
+
+
 def _brought(params: Params) -> Brought:
     """The annotations of a data set that lies on this machine; the embedded one comes as a package. Images need not be
     named: what is written of each of them holds its hash.
@@ -67,9 +70,9 @@ def _brought(params: Params) -> Brought:
 
 
 def _records(params: Params) -> dict[str, list[Path]]:
-    """The records of checkpoints that the source does not pin. Of all stages, these two write features."""
+    """The records of checkpoints that the source does not pin. Other stages depend on what `encode` writes."""
     used = {"encode": [params.encode.image_encoder, params.encode.text_encoder],
-            "transfer": params.transfer.architectures}
+            **dict.fromkeys(TRANSFERS, params.transfer.architectures)}
     found = {stage: [record_of(checkpoint) for name in names
                      if (checkpoint := checkpoint_of(name)) and not checkpoint.is_pinned]
              for stage, names in used.items()}

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 import torch
@@ -16,11 +16,12 @@ from repblend.encoders import hub as hub_files
 from repblend.encoders.pins import CHECKPOINTS, WEIGHTS, Checkpoint, File
 from repblend.encoders.registry import load_image_encoder
 from repblend.store import read_json, sha256
-from repro import checkpoints, hub_fetch
+from repro import checkpoints, hub_fetch, run
 from repro.cli import app
 from repro.kinds import KINDS, MULTIMODAL
-from repro.pipeline import yaml_text
+from repro.pipeline import pipeline_for, yaml_text
 from repro.profiles import QUICKSTART, Profile, profile_of
+from repro.runner import Engine, Wishes
 from repro.workspace import workspace_environment
 from tests.checkpoints import narrow_models, write
 from tests.repro.hub_server import COMMIT, Hub, serve
@@ -67,7 +68,7 @@ def folder(clone: Path, commit: str = COMMIT) -> Path:
     return clone / "data/hub/models--owner--name/snapshots" / commit
 
 
-def run(clone: Path, hub: Hub, *arguments: str) -> subprocess.Popen:
+def start(clone: Path, hub: Hub, *arguments: str) -> subprocess.Popen:
     """Start `repro checkpoints` in a process of its own, where the network is forbidden by default."""
     environment = workspace_environment(ROOT) | {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen([sys.executable, "-m", "repro", "checkpoints", *arguments], cwd=clone, env=environment,
@@ -151,7 +152,7 @@ def test_a_fetch_killed_half_way_goes_on_from_there(clone: Path, hub: Hub) -> No
     large = torch.randint(256, (8_000_000,), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     hub.repositories[REPOSITORY][WEIGHTS] = large.numpy().tobytes()
     hub.stop_after = 5_000_000
-    process = run(clone, hub, "fetch", f"timm:{REPOSITORY}")
+    process = start(clone, hub, "fetch", f"timm:{REPOSITORY}")
     assert hub.stalled.wait(60)
     part = folder(clone) / f"{WEIGHTS}.part"
     until(lambda: part.stat().st_size > 4_000_000)
@@ -161,7 +162,7 @@ def test_a_fetch_killed_half_way_goes_on_from_there(clone: Path, hub: Hub) -> No
     assert 0 < kept < 8_000_000 and not (folder(clone) / WEIGHTS).exists()
     hub.stop_after = None
     hub.released.set()
-    again = run(clone, hub, "fetch", f"timm:{REPOSITORY}")
+    again = start(clone, hub, "fetch", f"timm:{REPOSITORY}")
     output, errors = again.communicate()
     assert again.returncode == 0, errors
     assert hub.ranges() == [f"bytes={kept}-"] * 2  # at the hub, and at its storage
@@ -205,9 +206,21 @@ def test_a_run_fetches_nothing_where_nothing_is_needed(clone: Path, monkeypatch:
 
 def test_features_depend_on_the_record_of_a_checkpoint_that_nothing_else_pins(clone: Path) -> None:
     params = write_params(clone, "nfnet_l0", ["nf_resnet50", "dinov2_vit_b14"]).params()
-    assert KINDS[MULTIMODAL].brought(params).dependencies == {
-        "encode": [Path("conf/checkpoints/timm--nfnet_l0.ra2_in1k.json")],
-        "transfer": [Path("conf/checkpoints/timm--nf_resnet50.ra2_in1k.json")]}
+    stages = pipeline_for(ROOT / "dvc.yaml", PurePosixPath("../.."), KINDS[MULTIMODAL].brought(params).dependencies)
+    found = {name: record for name, stage in stages["stages"].items() for record in stage["deps"]
+             if "conf/checkpoints" in record}
+    assert found.pop("encode") == "../../conf/checkpoints/timm--nfnet_l0.ra2_in1k.json"
+    assert set(found.values()) == {"../../conf/checkpoints/timm--nf_resnet50.ra2_in1k.json"}
+    encoding_others = {name for name, stage in stages["stages"].items() if "stages transfer " in stage["cmd"]}
+    assert found.keys() == encoding_others and encoding_others
+
+
+def test_a_run_begins_with_the_fetch(clone: Path, hub: Hub, capsys: pytest.CaptureFixture) -> None:
+    write_params(clone, "timm:owner/absent", [])
+    assert run.main([], QUICKSTART, Wishes(Engine.LOCAL)) == 1
+    said = capsys.readouterr()
+    assert "need checkpoints that are not here yet: timm:owner/absent" in said.out
+    assert f"{hub.url}/owner/absent/resolve/main/config.json: cannot be fetched" in said.err
 
 
 def test_check_names_what_is_damaged_and_how_to_mend_it(clone: Path, hub: Hub) -> None:

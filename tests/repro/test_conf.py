@@ -159,7 +159,7 @@ def test_images_and_captions_are_cut_as_released(name: str, words: int, words_of
 def test_the_pipeline_of_a_profile_loads_with_a_stage_per_cell(name: str, tmp_path: Path) -> None:
     kind, content = compose(ROOT, name)
     brought = kind.brought(Params.model_validate(content))
-    pipeline = pipeline_for(ROOT / kind.template, Path("../.."), brought.files)
+    pipeline = pipeline_for(ROOT / kind.template, Path("../.."), brought.dependencies)
     folder = tmp_path / "profiles" / name
     folder.mkdir(parents=True)
     (folder / "params.yaml").write_text(yaml_text(content))
@@ -171,4 +171,5 @@ def test_the_pipeline_of_a_profile_loads_with_a_stage_per_cell(name: str, tmp_pa
     assert len(stages) == 6 + 3 * (2 * coresets + 2 * learned + of_encoder) + 2 * (coresets + learned)
     outside = {path for path in deps if path.parts[0] != "profiles"}
     assert {path for path in outside if not (ROOT / path).exists()} == {
-        Path("data") / name / file for file in ANNOTATIONS[name]}
+        *(Path("data") / name / file for file in ANNOTATIONS[name]),
+        *(record for records in brought.records.values() for record in records)}

@@ -68,11 +68,28 @@ def trained(workspace: Path, folder: Path, **changes: Any) -> TrajectoryStore:
 
 
 @pytest.mark.parametrize("changes", [{"heads": {"dropout": 0.3}}, {"experts": {"text_mode": "train"}},
-                                     {"experts": {"cached_views": 100}}], ids=["dropout", "text mode", "cached views"])
+                                     {"experts": {"cached_views": 100}}, {"experts": {"views": "fresh"}}],
+                         ids=["dropout", "text mode", "cached views", "fresh views"])
 def test_experts_train_otherwise_from_the_same_start(workspace: Path, tmp_path: Path, changes: dict) -> None:
     plain, changed = TrajectoryStore(workspace / "experts"), trained(workspace, tmp_path, **changes)
     assert torch.equal(plain.snapshot(0, 0).txt, changed.snapshot(0, 0).txt)
     assert not torch.equal(plain.last(0).img, changed.last(0).img)
+
+
+def test_fresh_views_are_made_as_the_parameters_of_views_say(workspace: Path, tmp_path: Path) -> None:
+    """Though not one cached feature depends on them here."""
+    operations = {"num_ops": 2, "magnitude": 5, "ops": ["Rotate", "Equalize"]}
+    views = tiny_content()["encode"]["views"] | {"crop": "published"}
+    seen = []
+    for number, changes in enumerate([views, views, views | {"rand_augment": operations}]):
+        (tmp_path / str(number)).mkdir()
+        store = trained(workspace, tmp_path / str(number), experts={"views": "fresh"}, encode={"views": changes})
+        seen.append(store.last(0).img)
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[0], seen[2])
+    provenance = read_json(Paths(tmp_path / "2").metrics("experts"))["provenance"]
+    assert provenance["parameters"]["encode"]["views"]["rand_augment"] == operations
+    assert "data/prepared/manifest.json" in provenance["inputs"]
 
 
 def test_a_snapshot_per_epoch_is_one_every_so_many_steps(workspace: Path, tmp_path: Path) -> None:

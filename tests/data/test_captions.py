@@ -48,3 +48,14 @@ def test_random_captions_match_the_definition() -> None:
 def test_captions_are_cut_to_the_number_of_words() -> None:
     assert clean_caption("a b c d", 3) == "a b c"
     assert clean_caption(" ".join(["word"] * 61), 60).count("word") == 60
+
+
+def test_cleaning_again_changes_nothing() -> None:
+    """Captions of a real set are written cleaned, cut to its split's words, and cleaned again when they are read."""
+    generator = random.Random(0)
+    pieces = ["A", "b", "İ", "ß", "é", ".", "!", "(", ")", '"', "#", "~", " ", "  ", "\t", "\n", "\u00a0", "\u3000"]
+    for _ in range(20_000):
+        caption = "".join(generator.choices(pieces, k=generator.randrange(12)))
+        for words, most in ((2, 2), (2, 60), (60, 60)):
+            once = clean_caption(caption, words)
+            assert clean_caption(once, most) == once, repr(caption)

@@ -7,12 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
+from repblend.streams import stream
+from repblend.ufc import integration
 from repblend.ufc.budget import Budget
 from repblend.ufc.data import NORMALISATIONS
 from repblend.ufc.generation import Compensators
+from repblend.ufc.image_files import ImageFiles
 from repblend.ufc.initial import InitialImages, write_initial_images
 from repblend.ufc.integration import read_image_set, to_bytes, write_images, write_integrated
-from tests.ufc.small import generation, labelled
+from repblend.ufc.validation import Lesson
+from tests.ufc.small import generation, labelled, validation
 
 NORMALISATION = NORMALISATIONS["cifar10"]
 BUDGET = Budget(3, 4, 2)  # two real images of each of four classes, four compensators
@@ -72,6 +76,21 @@ def test_tensors_keep_every_bit(initial: InitialImages, tmp_path: Path) -> None:
     assert found.dtype == torch.float32
     exact = expected_bytes(initial.read(1)[2].numpy().astype(float), made["second"].values[1, 0].numpy())
     np.testing.assert_allclose(found[2 * 6 + 5].numpy() * 255, exact, atol=1e-3)
+
+
+def test_a_set_that_is_too_large_for_memory_has_the_same_pixels_and_trains_the_same(
+        initial: InitialImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_integrated(tmp_path / "set", initial, compensators(), BUDGET, NORMALISATION, generation())
+    small = read_image_set(tmp_path / "set")
+    monkeypatch.setattr(integration, "MAX_BYTES", 24 * 3 * 64 - 1)
+    large = read_image_set(tmp_path / "set")
+    assert isinstance(large.pixels, ImageFiles) and isinstance(small.pixels, torch.Tensor)
+    assert torch.equal(torch.cat(list(large.pixels.split(7))), small.pixels)
+    assert torch.equal(large.pixels[5], small.pixels[5]) and large.labels.tolist() == small.labels.tolist()
+    rows, signal = torch.tensor([3, 20, 8]), torch.randn(24, 4, generator=stream(0, "tests"))
+    seen = [Lesson(images.pixels, signal, NORMALISATION, validation()).batch(rows, stream(1, "tests"))
+            for images in (small, large)]
+    assert all(torch.equal(*pair) for pair in zip(*seen, strict=True))
 
 
 def test_bytes_come_back_and_fractions_are_cut_or_rounded() -> None:

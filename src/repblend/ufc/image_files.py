@@ -39,12 +39,17 @@ class ImageFiles:
         """Return the files at these positions, (n,) int64, undecoded."""
         return ImageFiles([self.paths[index] for index in indices.tolist()], self.size, self.fit)
 
-    def __getitem__(self, indices: Tensor) -> Tensor:
-        """Decode the images at these positions, (n,) int64 or (N,) bool.
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, indices: Tensor | int) -> Tensor:
+        """Decode the images at these positions, (n,) int64 or (N,) bool, or a single one.
 
         Raises:
             ValueError: a file is missing or is not an image.
         """
+        if isinstance(indices, int):
+            return self._decode(self.paths[indices])
         if indices.dtype == torch.bool:
             indices = indices.nonzero().flatten()
         return torch.stack([self._decode(self.paths[index]) for index in indices.tolist()])

@@ -13,20 +13,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from repblend.progress import progress
-from repblend.store import JSON, atomic_path, read_json, read_tensors, write_json, write_tensors
+from repblend.store import atomic_path, read_json, read_tensors, write_json, write_tensors
 from repblend.ufc.budget import Budget, Slot
 from repblend.ufc.data import MAX_PIXEL, Normalisation
 from repblend.ufc.generation import Compensators
+from repblend.ufc.image_files import ImageFiles
 from repblend.ufc.initial import InitialImages
 from repblend.ufc.params import Generation
 
 MANIFEST = "manifest.json"
+MAX_BYTES = 4 << 30
+"""Of pixels that are read into memory at once; a larger set is decoded batch by batch, to the same bytes."""
 SUFFIXES = {"jpeg": ".jpg", "png": ".png", "tensor": ".safetensors"}
 
 
@@ -34,8 +36,9 @@ SUFFIXES = {"jpeg": ".jpg", "png": ".png", "tensor": ".safetensors"}
 class ImageSet:
     """A set to train students on, read back as it was stored."""
 
-    pixels: Tensor
-    """(N, 3, H, W), uint8, or float32 between 0 and 1 where nothing was quantised; class by class, slot by slot."""
+    pixels: Tensor | ImageFiles
+    """(N, 3, H, W), uint8, or float32 between 0 and 1 where nothing was quantised; class by class, slot by slot. Files
+    that look like it, where more than `MAX_BYTES` of memory would be taken (ImageNet)."""
     labels: Tensor
     """(N,) int64."""
     num_classes: int
@@ -47,7 +50,8 @@ class ImageSet:
 
     def sha256(self) -> str:
         """Return the SHA-256 of pixels and labels."""
-        digest = hashlib.sha256(self.pixels.numpy().tobytes())
+        files = isinstance(self.pixels, ImageFiles)
+        digest = self.pixels.digest() if files else hashlib.sha256(self.pixels.numpy().tobytes())
         digest.update(self.labels.numpy().tobytes())
         return digest.hexdigest()
 
@@ -172,8 +176,12 @@ def read_image_set(folder: Path) -> ImageSet:
     """
     manifest = read_json(folder / MANIFEST)
     num_classes, num_slots = manifest["num_classes"], manifest["num_slots"]
-    pixels = torch.cat([_read_class(folder, label, manifest) for label in range(num_classes)])
-    return ImageSet(pixels, torch.arange(num_classes).repeat_interleave(num_slots), num_classes, manifest["num_bytes"])
+    labels = torch.arange(num_classes).repeat_interleave(num_slots)
+    if manifest["quantisation"] == "tensor":
+        classes = [read_tensors(_class_file(folder, label))[0]["pixels"] for label in range(num_classes)]
+        return ImageSet(torch.cat(classes), labels, num_classes, manifest["num_bytes"])
+    pixels = _read_files(folder, num_classes, num_slots, SUFFIXES[manifest["quantisation"]])
+    return ImageSet(pixels, labels, num_classes, manifest["num_bytes"])
 
 
 def read_released_set(folder: Path, num_classes: int, num_slots: int) -> ImageSet:
@@ -182,34 +190,31 @@ def read_released_set(folder: Path, num_classes: int, num_slots: int) -> ImageSe
     Raises:
         ValueError: a class folder holds another number of images, or one is not an image.
     """
-    pixels = torch.cat([read_class_images(folder, label, num_slots, ".jpg") for label in range(num_classes)])
+    pixels = _read_files(folder, num_classes, num_slots, SUFFIXES["jpeg"])
     num_bytes = sum(path.stat().st_size for path in folder.glob("new*/*.jpg"))
     return ImageSet(pixels, torch.arange(num_classes).repeat_interleave(num_slots), num_classes, num_bytes)
 
 
-def _read_class(folder: Path, label: int, manifest: JSON) -> Tensor:
-    if manifest["quantisation"] == "tensor":
-        return read_tensors(_class_file(folder, label))[0]["pixels"]
-    return read_class_images(folder, label, manifest["num_slots"], SUFFIXES[manifest["quantisation"]])
+def _read_files(folder: Path, num_classes: int, num_slots: int, suffix: str) -> Tensor | ImageFiles:
+    """Find the images of all classes, and decode them if there is room."""
+    paths = [path for label in range(num_classes) for path in _class_images(folder, label, num_slots, suffix)]
+    size = _side(paths[0])
+    files = ImageFiles(paths, size, "squash")  # to the size that they have
+    return files if len(files) * 3 * size * size > MAX_BYTES else files[torch.arange(len(files))]
 
 
-def read_class_images(folder: Path, label: int, num_slots: int, suffix: str) -> Tensor:
-    """Read the images of one class in the released layout, (num_slots, 3, H, W) uint8.
-
-    Raises:
-        ValueError: there is another number of them, or one is not an image.
-    """
+def _class_images(folder: Path, label: int, num_slots: int, suffix: str) -> list[Path]:
     found = sorted((folder / f"new{label:03d}").glob(f"*{suffix}"))
     expected = [folder / image_name(label, slot, suffix) for slot in range(num_slots)]
     if found != expected:
         raise ValueError(f"{folder / f'new{label:03d}'}: expected {num_slots} images class{label:03d}_id*{suffix}, "
                          f"found {len(found)}; make the set again")
-    return torch.stack([_read_image(path) for path in expected])
+    return expected
 
 
-def _read_image(path: Path) -> Tensor:
+def _side(path: Path) -> int:
     try:
         with Image.open(path) as picture:
-            return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).contiguous()
+            return picture.width
     except (UnidentifiedImageError, OSError) as error:
         raise ValueError(f"{path}: expected an image ({error}); make the set again") from error

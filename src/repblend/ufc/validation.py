@@ -19,6 +19,7 @@ from repblend.streams import stream
 from repblend.ufc.accuracy import accuracy, logits
 from repblend.ufc.augmentation import draw_mix, draw_views, see
 from repblend.ufc.data import Normalisation, Splits
+from repblend.ufc.image_files import ImageFiles
 from repblend.ufc.integration import ImageSet
 from repblend.ufc.networks import build, drawing_from
 from repblend.ufc.params import Validation
@@ -72,22 +73,23 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> T
 class Lesson:
     """What a student learns from: images and who labels them."""
 
-    pixels: Tensor
-    """(N, 3, H, W), as stored, on the device."""
+    pixels: Tensor | ImageFiles
+    """(N, 3, H, W), as stored."""
     signal: Tensor | Sequence[nn.Module]
-    """(N, C) static labels on the device, or the teachers that label every batch."""
+    """(N, C) static labels, or the teachers, on the device, that label every batch."""
     normalisation: Normalisation
     recipe: Validation
+    device: str = "cpu"
 
     def batch(self, rows: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return augmented and mixed inputs (B, 3, H, W) and the teachers' logits for them (B, C)."""
         padding = self.recipe.augmentation.crop_padding
         views = draw_views(len(rows), padding, self.recipe.augmentation.flip, draws)
         mix = draw_mix(len(rows), self.recipe.mixup_alpha, draws)
-        rows = rows.to(self.pixels.device)
-        inputs = mix(self.normalisation.normalise(see(self.pixels[rows], views, padding)))
+        pixels = self.pixels[rows].to(self.device)  # on the CPU before: a batch is little to move
+        inputs = mix(self.normalisation.normalise(see(pixels, views, padding)))
         if isinstance(self.signal, Tensor):
-            return inputs, mix(self.signal[rows])
+            return inputs, mix(self.signal[rows].to(self.device))
         with torch.no_grad():
             return inputs, sum(teacher(inputs) for teacher in self.signal) / len(self.signal)
 
@@ -113,8 +115,7 @@ def train_student(student: str, images: ImageSet, signal: Tensor | Sequence[nn.M
     network = network.to(device).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     training = Training(network, optimiser, checkpoint, work)
-    signal = signal.to(device) if isinstance(signal, Tensor) else signal
-    lesson = Lesson(images.pixels.to(device), signal, normalisation, recipe)
+    lesson = Lesson(images.pixels, signal, normalisation, recipe, device)
 
     def run_epoch(epoch: int) -> float:
         draws = stream(seed, *purpose, "epoch", epoch)

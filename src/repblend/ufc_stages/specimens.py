@@ -24,9 +24,8 @@ def specimens(images: ImageSet, compensators: Mapping[str, Compensators], budget
 
     A compensator is a difference: 0 is mid-grey, and the largest of the shown ones reaches black or white.
     """
-    size, num_shown = images.pixels.shape[-1], min(NUM_IMAGES, budget.num_real)
+    num_shown = min(NUM_IMAGES, budget.num_real)
     slots = [slot for slot in budget.slots() if slot.image < num_shown]
-    by_slot = images.pixels.view(budget.num_classes, budget.num_slots, 3, size, size)
     names = list(compensators)
     deviation = torch.tensor(normalisation.std).view(3, 1, 1)
     pictures = {(name, image): compensators[name].of_class(image, 0) * deviation
@@ -34,7 +33,7 @@ def specimens(images: ImageSet, compensators: Mapping[str, Compensators], budget
     largest = max(float(picture.abs().max()) for picture in pictures.values()) or 1.0
     return {
         "slots": [{"architecture": None if slot.architecture is None else names[slot.architecture],
-                   "image": slot.image, "png": [as_base64(png(by_slot[label, slot.number]))
+                   "image": slot.image, "png": [as_base64(png(images.pixels[label * budget.num_slots + slot.number]))
                                                 for label in range(min(NUM_CLASSES, budget.num_classes))]}
                   for slot in slots],
         "compensators": [{"architecture": name, "image": image, "png": as_base64(png(0.5 + picture / (2 * largest)))}

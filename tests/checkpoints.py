@@ -22,16 +22,37 @@ from transformers.models.bert.modeling_bert import BertForPreTraining, BertModel
 
 from repblend.encoders.hub import snapshot
 from repblend.encoders.pins import CHECKPOINTS, OPEN_CLIP_WEIGHTS, WEIGHTS, Checkpoint, File
-from repblend.store import sha256
+from repblend.store import JSON, sha256
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 TINY_CLIP = {"embed_dim": 512, "quick_gelu": True,
              "vision_cfg": {"image_size": 64, "layers": 1, "width": 16, "head_width": 8, "patch_size": 32},
              "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}}
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "dog", "sits", "on", "the", "mat", "##s"]
-SIZES = {"vocab_size": len(WORDS), "max_position_embeddings": 16}
-BERT = BertConfig(**SIZES, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
-DISTILBERT = DistilBertConfig(**SIZES, dim=16, n_layers=2, n_heads=2, hidden_dim=32)
+REAL_BERT = {
+    "architectures": ["BertForMaskedLM"], "attention_probs_dropout_prob": 0.1, "gradient_checkpointing": False,
+    "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "hidden_size": 768, "initializer_range": 0.02,
+    "intermediate_size": 3072, "layer_norm_eps": 1e-12, "max_position_embeddings": 512, "model_type": "bert",
+    "num_attention_heads": 12, "num_hidden_layers": 12, "pad_token_id": 0, "position_embedding_type": "absolute",
+    "transformers_version": "4.6.0.dev0", "type_vocab_size": 2, "use_cache": True, "vocab_size": 30522}
+REAL_DISTILBERT = {
+    "activation": "gelu", "architectures": ["DistilBertForMaskedLM"], "attention_dropout": 0.1, "dim": 768,
+    "dropout": 0.1, "hidden_dim": 3072, "initializer_range": 0.02, "max_position_embeddings": 512,
+    "model_type": "distilbert", "n_heads": 12, "n_layers": 6, "pad_token_id": 0, "qa_dropout": 0.1,
+    "seq_classif_dropout": 0.2, "sinusoidal_pos_embds": False, "tie_weights_": True,
+    "transformers_version": "4.10.0.dev0", "vocab_size": 30522}
+REAL_TOKENIZER = '{"do_lower_case": true, "model_max_length": 512}'
+"""The small files of both as they are on the hub: a test compares their SHA-256."""
+SMALL_BERT = REAL_BERT | {"vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": 2,
+                          "num_attention_heads": 2, "intermediate_size": 32}
+SMALL_DISTILBERT = REAL_DISTILBERT | {"vocab_size": len(WORDS), "dim": 16, "n_layers": 2, "n_heads": 2,
+                                      "hidden_dim": 32}
+BERT, DISTILBERT = BertConfig.from_dict(SMALL_BERT), DistilBertConfig.from_dict(SMALL_DISTILBERT)
+
+
+def config_text(content: JSON) -> str:
+    """Return a `config.json` as the hub has it."""
+    return json.dumps(content, indent=2, sort_keys=True) + "\n"
 
 
 def narrow_models(patch: pytest.MonkeyPatch) -> None:
@@ -82,17 +103,18 @@ def write_clip(encoder: str, folder: Path) -> None:
 def _write_tokenizer(folder: Path) -> None:
     vocabulary = folder / "vocab.txt"
     vocabulary.write_text("\n".join(WORDS) + "\n")
-    BertTokenizerFast(str(vocabulary), model_max_length=16).save_pretrained(folder)
+    BertTokenizerFast(str(vocabulary)).save_pretrained(folder)
     vocabulary.unlink()
 
 
 def write_bert(encoder: str, folder: Path) -> None:
     """As on the hub: with a prefix, and with the names that the first BERT gave to LayerNorm's weights."""
     _write_tokenizer(folder)
-    module = seeded(lambda: BertForPreTraining(BERT))
-    module.config.save_pretrained(folder)
-    save(module.bert, folder / WEIGHTS, lambda name: "bert." + name.replace("LayerNorm.weight", "LayerNorm.gamma")
-         .replace("LayerNorm.bias", "LayerNorm.beta"))
+    (folder / "tokenizer_config.json").write_text(REAL_TOKENIZER)
+    (folder / "config.json").write_text(config_text(SMALL_BERT))
+    save(seeded(lambda: BertForPreTraining(BERT)).bert, folder / WEIGHTS,
+         lambda name: "bert." + name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias",
+                                                                                           "LayerNorm.beta"))
 
 
 def write_bge(encoder: str, folder: Path) -> None:
@@ -102,9 +124,9 @@ def write_bge(encoder: str, folder: Path) -> None:
 
 def write_distilbert(encoder: str, folder: Path) -> None:
     _write_tokenizer(folder)
-    module = seeded(lambda: DistilBertModel(DISTILBERT))
-    module.config.save_pretrained(folder)
-    save(module, folder / WEIGHTS, lambda name: f"distilbert.{name}")
+    (folder / "tokenizer_config.json").write_text(REAL_TOKENIZER)
+    (folder / "config.json").write_text(config_text(SMALL_DISTILBERT))
+    save(seeded(lambda: DistilBertModel(DISTILBERT)), folder / WEIGHTS, lambda name: f"distilbert.{name}")
 
 
 WRITERS = {"bert-base-uncased": write_bert, "distilbert-base-uncased": write_distilbert, "bge-base-en-v1.5": write_bge,

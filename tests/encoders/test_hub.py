@@ -1,5 +1,6 @@
 """Checkpoints in the hub's layout: every declared encoder loads offline as the model it is, and only if whole."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -107,7 +108,8 @@ def test_clip_gives_both_towers_with_the_quick_gelu_it_was_trained_with(workspac
 
 def last_layer(module: torch.nn.Module, folder: Path) -> torch.Tensor:
     """States of all captions at once, with padding: (B, T, D)."""
-    batch = BertTokenizerFast.from_pretrained(folder)(CAPTIONS, padding=True, return_tensors="pt")
+    batch = BertTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))(CAPTIONS, padding=True,
+                                                                             return_tensors="pt")
     with torch.no_grad():
         return module(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
 
@@ -239,6 +241,16 @@ def test_a_declared_size_is_that_of_the_architecture(encoder: str) -> None:
     assert sum(tensor.numel() for tensor in state.values()) == declared.num_parameters
     header = declared.num_bytes - 4 * declared.num_parameters
     assert 0 <= header < 100_000  # the weights file's own list of its tensors
+
+
+def test_the_small_files_of_bert_have_the_declared_hashes() -> None:
+    for encoder, name, text in (
+            ("bert-base-uncased", "config.json", checkpoints.config_text(checkpoints.REAL_BERT)),
+            ("distilbert-base-uncased", "config.json", checkpoints.config_text(checkpoints.REAL_DISTILBERT)),
+            ("bert-base-uncased", "tokenizer_config.json", checkpoints.REAL_TOKENIZER),
+            ("distilbert-base-uncased", "tokenizer_config.json", checkpoints.REAL_TOKENIZER)):
+        declared = next(file for file in CHECKPOINTS[encoder].files if file.name == name)
+        assert (hashlib.sha256(text.encode()).hexdigest(), len(text)) == (declared.sha256, declared.num_bytes)
 
 
 def test_the_table_holds_commits_and_hashes_of_the_right_form() -> None:

@@ -12,7 +12,7 @@ from repro.cli import app
 from repro.workspace import environment, find_root, workspace_environment
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("doctor", "profile", "run", "report", "verify", "parity", "pull", "push")
+COMMANDS = ("checkpoints", "doctor", "profile", "run", "report", "verify", "parity", "pull", "push")
 
 
 def test_help_names_every_command() -> None:

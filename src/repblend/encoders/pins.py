@@ -97,7 +97,7 @@ CHECKPOINTS = {
          *_BERT_TOKENIZER), license="Apache 2.0"),
     "distilbert-base-uncased": Checkpoint(
         "distilbert/distilbert-base-uncased", "12040accade4e8a0f71eabdb258fecc2e7e948be",
-        (File("config.json", "69c94b0222d5d1f4b0ad027ca7416cdafb98378cbbb8305d0bf47c9365c60c83"),
+        (File("config.json", "69c94b0222d5d1f4b0ad027ca7416cdafb98378cbbb8305d0bf47c9365c60c83", 483),
          File(WEIGHTS, "5e3f1108e3cb34ee048634875d8482665b65ac713291a7e32396fb18f6ff0063", 267_954_768),
          *_BERT_TOKENIZER), license="Apache 2.0"),
     "bge-base-en-v1.5": Checkpoint(

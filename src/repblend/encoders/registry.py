@@ -91,7 +91,7 @@ CLIP_TEXT_ENCODERS = ("clip_vit_b32",)
 
 
 def load_image_encoder(name: str, image_size: int) -> ImageEncoder:
-    """Load a frozen image encoder.
+    """Load a frozen image encoder; weights from the hub lie in the clone that the working directory belongs to.
 
     Args:
         name: as in the head of this module.

@@ -1,21 +1,23 @@
-"""The BatchNorm loss against twins in float64: hooks and loops, as the definition reads."""
+"""The BatchNorm loss against twins in float64: hooks, as the definition reads."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from repblend.streams import stream
 from repblend.ufc.batch_norm import MeasuredLayers, Statistics, pool
+from repblend.ufc.networks import build
 from tests.ufc.small import network
 
 
 def twin(net: nn.Module, inputs: Tensor, first_weight: float, skipped: tuple[int, ...] = ()) -> Tensor:
-    """The definition, one group at a time: what every layer receives, channel by channel."""
+    """The definition, one group at a time: what every layer receives, by hooks."""
     terms, handles = [], []
 
     def note(layer: nn.BatchNorm2d, received: tuple[Tensor]) -> None:
         values = received[0].transpose(0, 1).flatten(1)
-        mean = torch.stack([row.sum() / len(row) for row in values])
-        var = torch.stack([((row - row.sum() / len(row)) ** 2).sum() / len(row) for row in values])
+        mean = values.sum(1) / values.shape[1]
+        var = ((values - mean[:, None]) ** 2).sum(1) / values.shape[1]
         terms.append(((var - layer.running_var) ** 2).sum().sqrt() + ((mean - layer.running_mean) ** 2).sum().sqrt())
 
     chosen = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)]
@@ -55,6 +57,22 @@ def test_outputs_are_the_networks_own_and_the_network_is_left_as_it_was() -> Non
         measured = net(batch)
     torch.testing.assert_close(measured, net(batch), rtol=1e-12, atol=1e-12)
     assert all("forward" not in vars(layer) for layer in net)
+
+
+@pytest.mark.parametrize(("architecture", "size", "skipped"), [
+    ("resnet18", 8, ()), ("mobilenet_v2", 8, ()), ("efficientnet_b0", 16, (1,)), ("shufflenet_g2", 8, ()),
+    ("torchvision-mobilenet_v2", 32, ())])
+def test_teachers_of_the_paper_are_measured_as_defined(architecture: str, size: int, skipped: tuple[int, ...]) -> None:
+    net = build(architecture, 5, size, stream(0, "tests")).double().eval().requires_grad_(False)
+    groups = images(2, 3, 3, size, size)
+    layers, leaf, batch = MeasuredLayers(net, skipped), groups.clone().requires_grad_(), groups.clone().requires_grad_()
+    with layers.measuring(2) as found:
+        logits = net(batch.flatten(0, 1))
+    gradient, = torch.autograd.grad(layers.loss(found, 10.0).sum() + logits.square().sum(), batch)
+    expected = sum(twin(net, leaf[number], 10.0, skipped) for number in range(2))
+    plain, = torch.autograd.grad(expected + net(leaf.flatten(0, 1)).square().sum(), leaf)
+    torch.testing.assert_close(layers.loss(found, 10.0).sum(), expected, rtol=1e-10, atol=0)
+    torch.testing.assert_close(gradient, plain, rtol=1e-7, atol=1e-9)
 
 
 def test_single_precision_holds_for_means_far_from_zero() -> None:

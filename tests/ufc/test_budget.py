@@ -49,3 +49,4 @@ def test_bytes_are_counted_part_by_part() -> None:
     found = stored_bytes(budget, 32, integrated=123)
     assert (found.real_images, found.compensators) == (70 * 3072, 28 * 3072 * 4)
     assert (found.integrated, found.static_labels) == (123, 350 * 10 * 4)
+    assert stored_bytes(budget, 32, 123, num_groups=3).compensators == 3 * found.compensators

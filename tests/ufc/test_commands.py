@@ -42,6 +42,13 @@ def test_released_options_are_taken_with_their_names(command: str) -> None:
     assert {name.replace("-", "_") for name in RELEASED[command].split()} <= options.keys()
 
 
+@pytest.mark.parametrize("command", ["fetch", "teach", *RELEASED])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0 and "--dataset" in capsys.readouterr().out
+
+
 def test_defaults_are_the_released_ones() -> None:
     made = parser()
     cifar, imgnet, static = (made.parse_args([name]) for name in ("cifar", "imgnet", "val-static"))

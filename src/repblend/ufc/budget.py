@@ -90,14 +90,17 @@ class StoredBytes:
     """One label (C logits) for every integrated image; dynamic labels store nothing and cost teacher passes instead."""
 
 
-def stored_bytes(budget: Budget, image_size: int, integrated: int, bytes_per_float: int = 4) -> StoredBytes:
+def stored_bytes(budget: Budget, image_size: int, integrated: int, num_groups: int = 1,
+                 bytes_per_float: int = 4) -> StoredBytes:
     """Count what a set takes.
 
     Args:
         image_size: height and width in pixels; images have three channels.
         integrated: bytes of the files of the integrated images.
+        num_groups: groups of classes that have compensators of their own; the budget counts one group.
         bytes_per_float: of a compensator's values and of a label's logits.
     """
     values, classes = 3 * image_size * image_size, budget.num_classes
-    return StoredBytes(budget.num_real * classes * values, budget.num_compensators * values * bytes_per_float,
-                       integrated, budget.num_slots * classes * classes * bytes_per_float)
+    compensators = budget.num_compensators * num_groups * values * bytes_per_float
+    labels = budget.num_slots * classes * classes * bytes_per_float
+    return StoredBytes(budget.num_real * classes * values, compensators, integrated, labels)

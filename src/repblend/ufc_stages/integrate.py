@@ -27,7 +27,7 @@ def run(context: UfcContext) -> None:
     compensators = {name: Compensators.read(paths.compensators(name)) for name in names}
     write_integrated(paths.set(cell), initial, compensators, budget, normalisation_of(context), params.generation)
     images = read_image_set(paths.set(cell))
-    stored = stored_bytes(budget, initial.image_size, images.num_bytes)
+    stored = stored_bytes(budget, initial.image_size, images.num_bytes, compensators[names[0]].values.shape[1])
     inputs = [paths.metrics("initial"), *map(paths.compensators, names)]
     write_json(paths.metrics("sets", cell), {
         "cell": cell.to_json(), "num_images": len(images.labels), "set_sha256": folder_hash(paths.set(cell)),

@@ -20,9 +20,9 @@ from torch import nn
 from transformers import BertConfig, BertTokenizerFast, DistilBertConfig, DistilBertModel
 from transformers.models.bert.modeling_bert import BertForPreTraining, BertModel
 
-from repblend.encoders.hub import snapshot
-from repblend.encoders.pins import CHECKPOINTS, OPEN_CLIP_WEIGHTS, WEIGHTS, Checkpoint, File
-from repblend.store import JSON, sha256
+from repblend.encoders.hub import record_of, snapshot
+from repblend.encoders.pins import CHECKPOINTS, OPEN_CLIP_WEIGHTS, WEIGHTS, Checkpoint, File, checkpoint_of
+from repblend.store import JSON, sha256, write_json
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 TINY_CLIP = {"embed_dim": 512, "quick_gelu": True,
@@ -156,6 +156,15 @@ def install(encoder: str, root: Path, patch: pytest.MonkeyPatch) -> Path:
     shutil.rmtree(aside)
     patch.setitem(CHECKPOINTS, encoder, checkpoint)
     return folder
+
+
+def put(encoder: str, aside: Path, root: Path) -> None:
+    """Put the files of an encoder that the table does not hold where a fetch would, and record them as it does."""
+    checkpoint = checkpoint_of(encoder)
+    files = {file.name: {"sha256": sha256(aside / file.name), "num_bytes": (aside / file.name).stat().st_size}
+             for file in checkpoint.files}
+    write_json(root / record_of(checkpoint), {"revision": REVISION, "files": files})
+    shutil.copytree(aside, snapshot(dataclasses.replace(checkpoint, revision=REVISION), root))
 
 
 def rewrite(path: Path, **changes: object) -> None:

@@ -106,6 +106,29 @@ def test_clip_gives_both_towers_with_the_quick_gelu_it_was_trained_with(workspac
     assert close(load_text_encoder("clip_vit_b32").encode(CAPTIONS), texts)
 
 
+def test_a_repository_of_timms_own_is_built_by_its_name(workspace: Path) -> None:
+    module = checkpoints.seeded(lambda: timm.create_model("test_resnet"))
+    (workspace / "aside").mkdir()
+    checkpoints.save(module, workspace / "aside" / WEIGHTS)
+    checkpoints.put("timm:test_resnet.r160_in1k", workspace / "aside", workspace)
+    with torch.no_grad():
+        expected = module.forward_features(some_images(64)).mean((2, 3))
+    assert close(load_image_encoder("timm:test_resnet.r160_in1k", 64).encode(some_images(64)), expected)
+
+
+def test_another_open_clip_repository_is_built_by_its_own_configuration(workspace: Path) -> None:
+    config = {"model_cfg": checkpoints.TINY_CLIP, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}
+    (workspace / "aside").mkdir()
+    (workspace / "aside/open_clip_config.json").write_text(json.dumps(config))
+    checkpoints.write_clip("", workspace / "aside")
+    checkpoints.put("open_clip:owner/tiny", workspace / "aside", workspace)
+    reference = checkpoints.seeded(lambda: open_clip.CLIP(**checkpoints.TINY_CLIP))
+    with torch.no_grad():
+        images, texts = reference.encode_image(some_images(64)), reference.encode_text(open_clip.tokenize(CAPTIONS))
+    assert close(load_image_encoder("open_clip:owner/tiny", 64).encode(some_images(64)), images)
+    assert close(load_text_encoder("open_clip:owner/tiny").encode(CAPTIONS), texts)
+
+
 def last_layer(module: torch.nn.Module, folder: Path) -> torch.Tensor:
     """States of all captions at once, with padding: (B, T, D)."""
     batch = BertTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))(CAPTIONS, padding=True,

@@ -1,9 +1,7 @@
 """Stage `encode` with encoders of the hub: offline from the clone's folder, and what its metrics say of them."""
 
-import dataclasses
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +15,10 @@ from repblend.data.features import read_features
 from repblend.data.image_store import FolderStore
 from repblend.data.images import normalise, read_images
 from repblend.data.karpathy import read_annotations
-from repblend.encoders.hub import record_of, snapshot
-from repblend.encoders.pins import Checkpoint, checkpoint_of
+from repblend.encoders.pins import checkpoint_of
 from repblend.encoders.registry import PUBLISHED_MEAN, PUBLISHED_STD
-from repblend.store import read_json, sha256, write_json
-from tests.checkpoints import REVISION, seeded, write_bert
+from repblend.store import read_json, sha256
+from tests.checkpoints import REVISION, put, seeded, write_bert
 from tests.tiny import tiny_content
 
 ROOT = Path(__file__).parents[2]
@@ -36,16 +33,6 @@ def stage(workspace: Path, name: str) -> subprocess.CompletedProcess:
     paths = os.pathsep.join([str(ROOT / "src"), *sys.path])
     return subprocess.run([sys.executable, "-m", "repblend.stages", name], cwd=workspace, capture_output=True,
                           text=True, check=False, env=os.environ | {"PYTHONPATH": paths})
-
-
-def put(encoder: str, aside: Path, workspace: Path) -> Checkpoint:
-    """Put files where a fetch would, and record them as it does."""
-    checkpoint = checkpoint_of(encoder)
-    files = {file.name: {"sha256": sha256(aside / file.name), "num_bytes": (aside / file.name).stat().st_size}
-             for file in checkpoint.files}
-    write_json(workspace / record_of(checkpoint), {"revision": REVISION, "files": files})
-    shutil.copytree(aside, snapshot(dataclasses.replace(checkpoint, revision=REVISION), workspace))
-    return checkpoint
 
 
 @pytest.fixture(scope="module")

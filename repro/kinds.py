@@ -24,9 +24,9 @@ class Brought:
     """What a user brings, which neither git nor the pipeline has. Paths are relative to the clone or absolute."""
 
     folders: Sequence[Path] = ()
-    """What stages read: containers see them, and so does a clean checkout."""
+    """What stages read, folders or single files: containers see them, and so does a clean checkout."""
     files: Mapping[str, Sequence[Path]] = field(default_factory=dict)
-    """Stage -> files that it has to run again for."""
+    """Stage -> files, or folders of files, that it has to run again for."""
     records: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     """Stage -> files of that kind which a fetch writes: what identifies checkpoints that nothing else pins."""
 
@@ -57,16 +57,21 @@ TRANSFERS = ("transfer-coreset", "transfer-distilled", "transfer-encoder")
 
 
 def _brought(params: Params) -> Brought:
+    data, imports = _dataset(params), _imports(params)
+    return Brought((*data.folders, *imports.folders), {**data.files, **imports.files}, _records(params))
+
+
+def _dataset(params: Params) -> Brought:
     """The annotations of a data set that lies on this machine; the embedded one comes as a package. Images need not be
     named: what is written of each of them holds its hash.
     """
-    data, records = params.data, _records(params)
+    data = params.data
     if isinstance(data, OpenMojiData):
-        return Brought(records=records)
+        return Brought()
     folder = Path(data.folder)
     files = [folder / data.captions] if isinstance(data, OwnData) else [
         folder / data.annotations.get(split, annotation_file(Path(), data.name, split)) for split in SPLITS]
-    return Brought((folder,), {"prepare": files}, records)
+    return Brought((folder,), {"prepare": files})
 
 
 def _records(params: Params) -> dict[str, list[Path]]:
@@ -84,6 +89,17 @@ def _images(params: UfcParams) -> Brought:
     if params.data.folder is None:
         return Brought()
     return Brought((Path(params.data.folder),), {"prepare": [Path(params.data.folder)]})
+
+
+def _imports(params: Params) -> Brought:
+    """Files of the official release. An imported set is no dependency: all cells are one stage, and the SHA-256 in a
+    cell's parameters says what only that cell has to run again for.
+    """
+    buffers = {stage: [Path(settings.import_from.path)] for stage, settings in (
+        ("experts", params.experts), ("encoder-experts", params.encoder_experts)) if settings.import_from}
+    cells = [params.distill.settings(cell).import_from for cell in params.distill.cells]
+    folders = [folder for paths in buffers.values() for folder in paths]
+    return Brought((*folders, *(Path(cell.path) for cell in cells if cell)), buffers)
 
 
 MULTIMODAL = "multimodal"

@@ -48,11 +48,12 @@ def _run(profile: Profile, targets: Sequence[str], runner: Runner) -> int:
 
 def _check_inputs(profile: Profile) -> None:
     """Check that the user's files are there: DVC would say no more than that an input is missing."""
-    files = [file for files in profile.brought().files.values() for file in files]
-    absent = missing(repository_of(profile.workspace), files)
+    brought = profile.brought()
+    files = [*(file for files in brought.files.values() for file in files), *brought.folders]
+    absent = missing(repository_of(profile.workspace), dict.fromkeys(files))
     if absent:
-        raise ValueError(f"profile {profile.name}: no such file: {', '.join(map(str, absent))}. Put the data set "
-                         f"there, or say in {profile.workspace / 'params.yaml'} where it lies")
+        raise ValueError(f"profile {profile.name}: no such file: {', '.join(map(str, absent))}. Put it there, or say "
+                         f"in {profile.workspace / 'params.yaml'} where it lies")
 
 
 def _write_record(runner: Runner, root: Path, code: int) -> None:

@@ -231,6 +231,23 @@ def test_annotations_of_a_set_of_ones_own_are_what_prepare_depends_on() -> None:
     assert KINDS[MULTIMODAL].brought(Params.model_validate(tiny_content())) == Brought()
 
 
+def test_imported_experts_are_what_their_stage_depends_on_and_imported_sets_are_seen(tmp_path: Path) -> None:
+    content = tiny_content()
+    content["experts"]["import_from"] = {"path": "downloads/buffers"}
+    content["encoder_experts"]["import_from"] = {"path": "/elsewhere/lors"}
+    content["distill"]["cells"]["repblend-50"] = {"import_from": {"path": "downloads/distilled_3000.pt"}}
+    found = KINDS[MULTIMODAL].brought(Params.model_validate(content))
+    assert found.folders == (Path("downloads/buffers"), Path("/elsewhere/lors"), Path("downloads/distilled_3000.pt"))
+    stages = pipeline_for(ROOT / "dvc.yaml", Path("../.."), found.files)["stages"]
+    assert [stages[name]["deps"][-1] for name in ("experts", "encoder-experts")] == [
+        "../../downloads/buffers", "/elsewhere/lors"]
+    assert not any("distilled_3000.pt" in dep for stage in stages.values() for dep in stage["deps"])
+    (tmp_path / "clone/downloads").mkdir(parents=True)
+    (tmp_path / "clone/downloads/distilled_3000.pt").write_text("x")
+    link(tmp_path / "clone", tmp_path / "checkout", found.folders)
+    assert (tmp_path / "checkout/downloads/distilled_3000.pt").read_text() == "x"
+
+
 def test_a_checkout_sees_the_folders_that_git_does_not_have(tmp_path: Path) -> None:
     clone, checkout = tmp_path / "clone", tmp_path / "checkout"
     for folder in (clone / "data/mine", clone / "data/hub"):

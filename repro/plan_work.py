@@ -18,6 +18,8 @@ TRAINING_PASSES = 3
 MATCHING_PASSES = 9
 """A matched inner step: a training step, and the derivative of one."""
 FLOAT_BYTES = 4
+FEATURE_BYTES = {"float32": FLOAT_BYTES, "float16": 2}
+"""By `encode.storage`, which is for the features of training images and captions."""
 PIXELS_ARE = 3
 """Colour channels."""
 
@@ -186,9 +188,11 @@ def output_bytes(stage: str, cell: Cell | None, load: Workload) -> float | None:
     counts, params, text_dim = load.counts, load.params, load.text.feature_dim
     match stage:
         case "encode":
-            images = counts.train_images * params.encode.views.num + counts.val_images + counts.test_images
-            captions = counts.train_captions + counts.val_captions + counts.test_captions
-            return FLOAT_BYTES * (images * load.image.feature_dim + captions * text_dim)
+            training = (counts.train_images * params.encode.views.num, counts.train_captions)
+            others = (counts.val_images + counts.test_images, counts.val_captions + counts.test_captions)
+            return sum(bytes_each * (images * load.image.feature_dim + captions * text_dim)
+                       for bytes_each, (images, captions) in ((FEATURE_BYTES[params.encode.storage], training),
+                                                              (FLOAT_BYTES, others)))
         case "experts":
             return FLOAT_BYTES * params.experts.num * _snapshots(params.experts, counts) * load.head_parameters
         case "encoder-experts":

@@ -112,7 +112,7 @@ class _Source:
     def __init__(self, initial: InitialImages, task: _Task, normalisation: Normalisation, recipe: Generation,
                  seed: int, device: str) -> None:
         self._initial, self._task, self._normalisation, self._seed = initial, task, normalisation, seed
-        self._recipe, self.device = recipe, device
+        self._recipe, self.device, self.image_size = recipe, device, initial.image_size
         self.labels = torch.arange(task.classes.start, task.classes.stop, device=device)
         fits = recipe.images_at_once is None
         self._all = self._read(slice(0, len(task.classes))) if fits else None
@@ -127,8 +127,8 @@ class _Source:
 
     def draw(self, iteration: int) -> list[Transform]:
         """Draw T for every compensator; the draws of one do not depend on which others it is batched with."""
-        task, size = self._task, self._initial.image_size
-        return [DRAWS[self._recipe.transform](size, self._recipe.max_shift, stream(
+        task = self._task
+        return [DRAWS[self._recipe.transform](self.image_size, self._recipe.max_shift, stream(
             self._seed, "ufc", "transform", task.architecture, image, task.group, iteration)) for image in task.images]
 
     def gradient(self, objective: Objective, compensators: Tensor, iteration: int) -> tuple[Losses, Tensor]:
@@ -177,7 +177,7 @@ class _State:
     @classmethod
     def begin(cls, task: _Task, source: _Source, recipe: Generation) -> "_State":
         """Return zero compensators."""
-        num, size = len(task.images), source._initial.image_size
+        num, size = len(task.images), source.image_size
         images = {name: torch.zeros(num, 3, size, size) for name in ("compensators", "first", "second", "kept")}
         curves = {name: torch.zeros(num, recipe.iterations) for name in CURVES}
         tensors = images | {"lowest": torch.full((num,), torch.finfo(torch.float32).max)}

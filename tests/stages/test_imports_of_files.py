@@ -11,11 +11,12 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
+from repblend.clone import SOURCES
 from repblend.params import Params, read_params
 from repblend.release.official import main as export_main
 from repblend.report.metrics import Metrics
 from repblend.stages import distill, encode, encoder_experts, evaluate, experts, prepare
-from repblend.stages.context import SOURCES, Cell, Paths, StageContext
+from repblend.stages.context import Cell, Paths, StageContext
 from repblend.store import fingerprint, read_json, read_tensors, sha256
 from repro.cli import app
 from tests.tiny import ROOT, tiny_content

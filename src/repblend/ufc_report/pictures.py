@@ -15,7 +15,7 @@ from repblend.ufc_report.titles import student_title
 
 CELL = 0.85
 """Inches of a picture."""
-NAME_CHARACTERS = 16
+NAME_CHARACTERS = 24
 
 
 def _largest(metrics: UfcMetrics) -> JSON | None:

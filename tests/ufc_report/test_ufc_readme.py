@@ -20,7 +20,7 @@ COMMANDS = [shlex.split(line, comments=True) for line in re.findall(r"^repro .*$
 
 def table_of(text: str) -> list[list[str]]:
     rows = re.findall(r"^\| (.+) \|$", text.split("| students learn from ")[1].split("\n\n")[0], re.MULTILINE)
-    return [[cell.strip() for cell in row.split("|")] for row in rows]
+    return [[cell.strip() for cell in row.split("|")] for row in rows[1:]]
 
 
 def measured() -> list[list[str]]:

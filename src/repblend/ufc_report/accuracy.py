@@ -51,7 +51,7 @@ def _draw_groups(panel: Axes, metrics: UfcMetrics, groups: list[list[StudentCell
         if found := metrics.teacher(name):
             panel.axhline(found["accuracy"]["test"], color="black", linewidth=0.8, linestyle="--")
     panel.set_xticks(range(len(groups)), [f"{budget} images per class" for budget in metrics.params.budgets])
-    panel.set(xlim=(-0.5, len(groups) - 0.5), ylim=(max(0.0, lowest - MARGIN), None), ylabel="top-1 accuracy (%)")
+    panel.set(xlim=(-0.5, len(groups) - 0.5), ylim=(max(0.0, lowest - MARGIN), 100.0), ylabel="top-1 accuracy (%)")
     panel.tick_params(axis="x", length=0, labelsize=9)
 
 

@@ -29,6 +29,11 @@ class Compute(Section):
     """CPU threads of every tensor operation; the order of sums, and so the last bits, depend on it."""
     encoder_chunk: Positive
     """Images that pass through an image encoder at once."""
+    device: Literal["cpu", "cuda"] = optional("cpu")
+    """Where encoders run and heads are trained and matched; cuda is the first GPU. Random draws, coresets, ranks and
+    measures of collapse stay on the CPU. A GPU has other last bits than a CPU, and than a GPU of another kind."""
+    tf32: bool = optional(False)
+    """Let a GPU round the factors of its products to ten bits: faster, less precise."""
 
 
 class RandAugment(Section):

@@ -40,6 +40,12 @@ class ImageEncoder:
         self.feature_dim = feature_dim
         self.has_batch_norms = any(isinstance(part, nn.BatchNorm2d) for part in module.modules())
         self.mean, self.std = torch.tensor(mean), torch.tensor(std)
+        self.device: torch.device | str = "cpu"
+
+    def to(self, device: torch.device | str) -> "ImageEncoder":
+        """Move the encoder to a device and return it; mean and standard deviation stay where pixels are read."""
+        self._module, self.device = self._module.to(device), device
+        return self
 
     def encode(self, images: Tensor) -> Tensor:
         """Return features (B, D) of normalised images (B, 3, H, H); differentiable with respect to them."""
@@ -90,9 +96,9 @@ def _restore(part: Tensor, like: Tensor) -> Tensor:
 
 
 def encode_in_chunks(encoder: ImageEncoder, images: Tensor, chunk: int) -> Tensor:
-    """Return features (N, D) of images (N, 3, H, H), `chunk` at a time and without a graph."""
+    """Return features (N, D) of images (N, 3, H, H), `chunk` at a time and without a graph, where the images are."""
     with torch.no_grad():
-        return torch.cat([encoder.encode(part) for part in images.split(chunk)])
+        return torch.cat([encoder.encode(part.to(encoder.device)).to(images.device) for part in images.split(chunk)])
 
 
 def fold_batch_norms(module: nn.Module) -> nn.Module:

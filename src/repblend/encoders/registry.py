@@ -158,6 +158,10 @@ class OpenClipTextEncoder(CaptionEncoder):
     def __init__(self, module: nn.Module, tokenizer: Callable) -> None:
         self._module, self._tokenizer = module.eval().requires_grad_(False), tokenizer
 
+    def to(self, device: torch.device | str) -> "OpenClipTextEncoder":
+        self._module, self.device = self._module.to(device), device
+        return self
+
     @property
     def feature_dim(self) -> int:
         return self._embed(["a"]).shape[-1]
@@ -171,7 +175,7 @@ class OpenClipTextEncoder(CaptionEncoder):
 
     def _embed(self, captions: Sequence[str]) -> Tensor:
         with torch.no_grad():
-            return self._module.encode_text(self._tokenizer(list(captions)))
+            return self._module.encode_text(self._tokenizer(list(captions)).to(self.device)).cpu()
 
     def encode_in_training(self, captions: Sequence[str], generator: torch.Generator) -> Tensor:
         """Return what `encode` does: these towers have no dropout."""

@@ -5,6 +5,7 @@ Shapes: B captions, T tokens, D embedding width.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -39,7 +40,17 @@ def unit_mean(hidden: Tensor, mask: Tensor) -> Tensor:
 
 
 class CaptionEncoder(ABC):
-    """What turns captions into embeddings."""
+    """What turns captions into embeddings, which come back on the CPU."""
+
+    device: torch.device | str = "cpu"
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> Self:
+        """Move the encoder to a device and return it."""
+
+    @abstractmethod
+    def encode_in_training(self, captions: Sequence[str], generator: torch.Generator) -> Tensor:
+        """Return (len(captions), D) embeddings with the encoder's dropout active, drawn from the generator."""
 
     @property
     @abstractmethod
@@ -70,6 +81,10 @@ class TextEncoder(CaptionEncoder):
     def __init__(self, module: nn.Module, tokenizer: Callable, pool: Pool) -> None:
         self._module, self._tokenizer, self._pool = module.eval().requires_grad_(False), tokenizer, pool
 
+    def to(self, device: torch.device | str) -> Self:
+        self._module, self.device = self._module.to(device), device
+        return self
+
     @property
     def feature_dim(self) -> int:
         return self._module.config.hidden_size
@@ -92,15 +107,16 @@ class TextEncoder(CaptionEncoder):
                 for row in self._tokenizer(list(piece), truncation=True, max_length=max_tokens)["input_ids"]]
 
     def encode_in_training(self, captions: Sequence[str], generator: torch.Generator) -> Tensor:
-        """Return (len(captions), D) embeddings with the transformer's dropout active, drawn from the generator."""
         max_tokens = min(MAX_TOKENS, self._tokenizer.model_max_length)
-        return self._pool(*last_layer_in_training(self._module, self._tokenizer, max_tokens, captions, generator))
+        return self._pool(*last_layer_in_training(self._module, self._tokenizer, max_tokens, captions, generator,
+                                                  self.device)).cpu()
 
     def _forward(self, tokens: Tensor) -> Tensor:
+        tokens = tokens.to(self.device)
         mask = torch.ones_like(tokens)
         with torch.no_grad():
             hidden = self._module(input_ids=tokens, attention_mask=mask).last_hidden_state
-        return self._pool(hidden, mask)
+        return self._pool(hidden, mask).cpu()
 
 
 def _equal_lengths(order: list[int], lengths: list[int]) -> list[list[int]]:

@@ -48,17 +48,18 @@ class DrawnDropout(TorchFunctionMode):
 
 
 def last_layer_in_training(module: nn.Module, tokenizer: Callable, max_tokens: int, captions: Sequence[str],
-                           generator: torch.Generator) -> tuple[Tensor, Tensor]:
+                           generator: torch.Generator, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """Return a frozen transformer's last layer (B, T, D) in training mode, and the attention mask (B, T).
 
     The captions pass through together, padded to the longest, as in the released code. The module is left in
     evaluation mode.
     """
     tokens = tokenizer(list(captions), truncation=True, max_length=max_tokens, padding=True, return_tensors="pt")
+    ids, mask = (tokens[name].to(device) for name in ("input_ids", "attention_mask"))
     module.train()
     try:
         with torch.no_grad(), DrawnDropout(generator):
-            hidden = module(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).last_hidden_state
+            hidden = module(input_ids=ids, attention_mask=mask).last_hidden_state
     finally:
         module.eval()
-    return hidden, tokens["attention_mask"]
+    return hidden, mask

@@ -35,7 +35,7 @@ def embedding_recalls(images_ND: Tensor, texts_MD: Tensor, text_to_image_M: Tens
     """Return the six recalls and their mean, in percent, by the cosines of embeddings of any length.
 
     Args:
-        images_ND: (N, D).
+        images_ND: (N, D). Products are taken where the embeddings are, ranks counted on the CPU.
         texts_MD: (M, D).
         text_to_image_M: (M,) int64, the image that each caption belongs to; every image has at least one caption.
         candidates: how many of a query's best candidates keep their scores (`keep_candidates`); None for all.
@@ -46,8 +46,8 @@ def embedding_recalls(images_ND: Tensor, texts_MD: Tensor, text_to_image_M: Tens
     """
     units_ND, units_MD = unit(images_ND), unit(texts_MD)
     rows = max(1, scores_at_once // len(texts_MD))
-    return block_recalls(lambda first, end: units_ND[first:end] @ units_MD.mT, len(images_ND), text_to_image_M, rows,
-                         candidates)
+    return block_recalls(lambda first, end: (units_ND[first:end] @ units_MD.mT).cpu(), len(images_ND), text_to_image_M,
+                         rows, candidates)
 
 
 def block_recalls(score_rows: ScoreRows, num_images: int, text_to_image_M: Tensor, rows: int,

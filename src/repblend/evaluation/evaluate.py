@@ -17,7 +17,7 @@ from repblend.evaluation.protocol import (
 from repblend.evaluation.student import OnEpoch, Recipe, train_students, train_students_on_real_pairs
 from repblend.evaluation.towers import Towers
 from repblend.experts.training import ExpertBatch, TrainingPairs, draw_epoch
-from repblend.matching.step import Masks, PerModality
+from repblend.matching.step import Device, Masks, PerModality, on
 from repblend.streams import stream
 
 
@@ -41,6 +41,8 @@ class Evaluator:
     """The protocol that counts where one number is asked for."""
     candidates: int | None = None
     """How many of a query's best candidates keep their scores; None for all."""
+    device: Device = "cpu"
+    """Where students are trained; ranks are counted on the CPU."""
 
     def scores(self) -> Scores:
         """Return what records students at the scored epochs."""
@@ -72,16 +74,19 @@ class Evaluator:
                 onlooker(epoch, trained, losses)
 
         batches = student_batches(self.seed, self.num_seeds, len(texts), self.epochs, self.batch_size, self.batches)
-        train_students(images, texts, targets, initial_heads(self.seed, self.num_seeds, self.towers), batches,
-                       self.towers.student, recipe, look, self._masks)
+        images, texts, targets, batches = (value.to(self.device) for value in (images, texts, targets, batches))
+        train_students(images, texts, targets, self._initial(), batches, self.towers.student, recipe, look, self._masks)
 
     def evaluate_full_data(self, pairs: TrainingPairs, recipe: Recipe) -> Scores:
         """Train one student per seed on all real pairs with augmented views: the upper bound; raises as above."""
         scores = self.scores()
         draws = (self._epoch(pairs, epoch) for epoch in range(self.epochs + 1))
-        train_students_on_real_pairs(pairs, initial_heads(self.seed, self.num_seeds, self.towers), draws,
-                                     self.towers.student, recipe, scores.record, self._masks)
+        train_students_on_real_pairs(pairs, self._initial(), draws, self.towers.student, recipe, scores.record,
+                                     self._masks)
         return scores
+
+    def _initial(self) -> PerModality:
+        return on(self.device, initial_heads(self.seed, self.num_seeds, self.towers))
 
     def _masks(self, epoch: int) -> Callable[[int], Masks]:
         return student_masks(self.seed, self.num_seeds, self.towers, epoch)

@@ -96,7 +96,9 @@ def score(heads: PerModality, student: Student, split: Split, candidates: int | 
 
 
 def _recalls(number: int, heads: PerModality, student: Student, split: Split, candidates: int | None) -> Recalls:
-    images, texts = (torch.cat([student.stack(tower)(part[None], flat)[0] for part in rows.split(ROWS_AT_ONCE)])
+    device = heads.img.device
+    images, texts = (torch.cat([student.stack(tower)(part[None].to(device), flat)[0]
+                                for part in rows.split(ROWS_AT_ONCE)])
                      for tower, rows, flat in ((student.embed_images, split.images, heads.img),
                                                (student.text, split.texts, heads.txt)))
     try:

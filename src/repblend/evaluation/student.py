@@ -48,6 +48,10 @@ class StudentBatch(NamedTuple):
     targets: Tensor
     """(S, B, B) similarity that the logits should have; rows images."""
 
+    def to(self, device: torch.device) -> "StudentBatch":
+        """Return the same batch on a device."""
+        return StudentBatch(*(value.to(device) for value in self))
+
 
 OnEpoch = Callable[[int, PerModality, Tensor], None]
 """(epoch, heads (S, P), mean loss of the epoch's batches (S,)), after each epoch. The heads are live: copy to keep."""
@@ -108,7 +112,7 @@ def train_students(image_features: Tensor, text_features: Tensor, targets: Tenso
         image_features: (N, D_img) frozen features of the set's images, not blended.
         text_features: (N, D_txt).
         targets: (N, N) soft similarity.
-        initial: (S, P) heads of each modality; not changed.
+        initial: (S, P) heads of each modality; not changed. Where they are, the training is.
         batch_indices: (S, E + 1, batches per epoch, B) int64, distinct within a batch.
         student: how a flat vector acts on features.
         draw_masks: the draws of dropout.
@@ -153,12 +157,13 @@ def train_on(epochs: Iterable[Iterable[StudentBatch]], initial: PerModality, stu
     heads = PerModality(*(value.clone().requires_grad_() for value in initial))
     groups = [{"params": [heads.img], "lr": recipe.lr_img}, {"params": [heads.txt], "lr": recipe.lr_txt}]
     optimiser = torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True)
+    device = heads.img.device
     for epoch, batches in enumerate(epochs):
         if epoch == recipe.decay_from:
             _decay(optimiser)
         masks = draw_masks(epoch)
-        losses_KS = [_step(batch, heads, student, recipe, optimiser, epoch, masks(batch.texts.shape[1]))
-                     for batch in batches]
+        losses_KS = [_step(batch.to(device), heads, student, recipe, optimiser, epoch,
+                           masks(batch.texts.shape[1]).to(device)) for batch in batches]
         on_epoch(epoch, PerModality(*(value.detach() for value in heads)), torch.stack(losses_KS).mean(0))
     return PerModality(*(value.detach() for value in heads))
 

@@ -132,8 +132,9 @@ class WordScores:
                                           for number in range(len(heads.img))]
 
     def _of_student(self, number: int, heads: PerModality) -> float:
-        images, prompts = embed(self.images[None], self.prompts[None], heads, self.student)
-        return self._accuracy(number, images[0], prompts[0])
+        device = heads.img.device
+        images, prompts = embed(self.images[None].to(device), self.prompts[None].to(device), heads, self.student)
+        return self._accuracy(number, images[0].cpu(), prompts[0].cpu())
 
     def _accuracy(self, number: int, images: Tensor, prompts: Tensor) -> float:
         try:

@@ -127,7 +127,7 @@ def train_expert(pairs: Pairs, initial: PerModality, batches: Iterator[ExpertBat
     """Train both heads and yield, after every step, its result and the parameters.
 
     Args:
-        initial: (P,) of each head; not changed.
+        initial: (P,) of each head; not changed. Where they are, the training is.
         batches: the draws, one step each.
         student: how a flat vector acts on features.
 
@@ -137,10 +137,12 @@ def train_expert(pairs: Pairs, initial: PerModality, batches: Iterator[ExpertBat
     """
     heads = PerModality(*(value.clone().requires_grad_() for value in initial))
     optimiser = torch.optim.SGD(heads, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    device = heads.img.device
     for draw, images, texts in pairs.batches(batches):
-        dropping = student.dropping(draw.masks)
-        logits = cosine_logits(dropping.embed_images(images, heads.img), dropping.text(texts, heads.txt), temperature)
-        loss = infonce(logits, torch.eye(len(logits), dtype=logits.dtype))
+        dropping = student.dropping(draw.masks.to(device))
+        logits = cosine_logits(dropping.embed_images(images.to(device), heads.img),
+                               dropping.text(texts.to(device), heads.txt), temperature)
+        loss = infonce(logits, torch.eye(len(logits), dtype=logits.dtype, device=device))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -149,5 +151,5 @@ def train_expert(pairs: Pairs, initial: PerModality, batches: Iterator[ExpertBat
 
 
 def _accuracy(logits: Tensor) -> float:
-    own = torch.arange(len(logits))
+    own = torch.arange(len(logits), device=logits.device)
     return sum((logits.argmax(dim=dim) == own).double().mean().item() for dim in (0, 1)) / 2

@@ -135,9 +135,10 @@ class Distillation:
         """
         learned, matcher, draws = self.learned, self._matcher, self._draws
         # 1. The stretches of expert trajectories to match.
-        segments = draws.segments(iteration, self._trajectories)
+        device = learned.images.device
+        segments = [segment.to(device) for segment in draws.segments(iteration, self._trajectories)]
         # 2. Batches, perturbations and dropout of each student's steps.
-        students = draws.students(iteration, len(learned.images))
+        students = [[step.to(device) for step in steps] for steps in draws.students(iteration, len(learned.images))]
         # 3. Features of the distinct images drawn, once for all students and all their steps.
         drawn = torch.cat([step.indices for steps in students for step in steps]).unique()
         once = matcher.represent(learned.images, drawn)

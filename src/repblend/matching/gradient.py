@@ -26,6 +26,7 @@ from torch import Tensor
 
 from repblend.matching.second_order import SECOND_ORDER, StepGraph, step_graph
 from repblend.matching.step import (
+    Device,
     InnerStep,
     Objective,
     PerModality,
@@ -33,6 +34,7 @@ from repblend.matching.step import (
     SyntheticData,
     as_leaves,
     inner_loss,
+    on,
     per_modality,
 )
 
@@ -44,6 +46,10 @@ class Segment(NamedTuple):
     """theta_0, (P,) each."""
     target: PerModality
     """theta*, (P,) each."""
+
+    def to(self, device: Device) -> "Segment":
+        """Return the same stretch on a device."""
+        return Segment(on(device, self.start), on(device, self.target))
 
     def distances(self) -> PerModality:
         """D: squared distance of start and target, a scalar each."""

@@ -142,4 +142,6 @@ def restore_optimiser(learned: Learned, optimiser: torch.optim.Optimizer, tensor
         kind, _, rest = key.partition("/")
         if kind == "optimiser":
             name, _, slot = rest.partition("/")
-            optimiser.state[learned.tensors[name]][slot] = value
+            # Adam counts its steps on the CPU, wherever it works.
+            device = "cpu" if slot == "step" else learned.tensors[name].device
+            optimiser.state[learned.tensors[name]][slot] = value.to(device)

@@ -13,7 +13,7 @@ Shapes: B rows, D_img and D_txt their widths.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -24,6 +24,10 @@ class Perturbation(Protocol):
 
     def apply(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
         """Perturb image representations (B, D_img) and text embeddings (B, D_txt)."""
+        ...
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the same draws on a device."""
         ...
 
 
@@ -42,6 +46,9 @@ class Blend:
 
     def apply(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
         return self._blend(images), self._blend(texts)
+
+    def to(self, device: torch.device | str) -> "Blend":
+        return Blend(self.weight, self.permutation.to(device))
 
     def _blend(self, rows: Tensor) -> Tensor:
         return self.weight * rows + (1 - self.weight) * rows[self.permutation]
@@ -72,6 +79,9 @@ class Noise:
 
     def apply(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
         return self._add(images, self.images), self._add(texts, self.texts)
+
+    def to(self, device: torch.device | str) -> "Noise":
+        return Noise(self.level, self.images.to(device), self.texts.to(device))
 
     def _add(self, rows: Tensor, normal: Tensor) -> Tensor:
         return rows + self.level * rows.detach().square().mean().sqrt() * normal

@@ -131,7 +131,7 @@ def with_fastest_second_order(student: Student, data: SyntheticData, theta: PerM
         data: a few pairs to try it on.
         theta: parameters, (P,) each, likewise.
     """
-    step = InnerStep(torch.arange(len(data.images)), None)
+    step = InnerStep(torch.arange(len(data.images), device=data.images.device), None)
     try:
         _data_gradient_forward(theta, data, theta, step, student, objective)
     except NotImplementedError:

@@ -33,6 +33,10 @@ class Similarity(Protocol):
         """The same kind of similarity with other parameters."""
         ...
 
+    def to(self, device: torch.device | str) -> Self:
+        """The same similarity on a device."""
+        ...
+
 
 @dataclass(frozen=True)
 class LowRankSimilarity:
@@ -69,6 +73,9 @@ class LowRankSimilarity:
         return LowRankSimilarity(tensors["similarity_diagonal"], tensors["similarity_left"],
                                  tensors["similarity_right"], self.alpha)
 
+    def to(self, device: torch.device | str) -> "LowRankSimilarity":
+        return _moved(self, device)
+
 
 @dataclass(frozen=True)
 class FullSimilarity:
@@ -96,24 +103,35 @@ class FullSimilarity:
     def with_tensors(self, tensors: dict[str, Tensor]) -> "FullSimilarity":
         return FullSimilarity(tensors["similarity_full"])
 
+    def to(self, device: torch.device | str) -> "FullSimilarity":
+        return _moved(self, device)
+
 
 @dataclass(frozen=True)
 class IdentitySimilarity:
     """Y = I and nothing to learn: every image belongs to its own text only (coresets, MTT-VL, TESLA-VL)."""
 
     num_pairs: int
+    device: torch.device | str = "cpu"
 
     def matrix(self) -> Tensor:
-        return torch.eye(self.num_pairs)
+        return torch.eye(self.num_pairs, device=self.device)
 
     def batch(self, indices: Tensor) -> Tensor:
-        return torch.eye(len(indices))
+        return self.rows(indices).matrix()
 
     def rows(self, indices: Tensor) -> "IdentitySimilarity":
-        return IdentitySimilarity(len(indices))
+        return IdentitySimilarity(len(indices), self.device)
 
     def tensors(self) -> dict[str, Tensor]:
         return {}
 
     def with_tensors(self, tensors: dict[str, Tensor]) -> "IdentitySimilarity":
         return self
+
+    def to(self, device: torch.device | str) -> "IdentitySimilarity":
+        return IdentitySimilarity(self.num_pairs, device)
+
+
+def _moved(similarity: Similarity, device: torch.device | str) -> Similarity:
+    return similarity.with_tensors({name: value.to(device) for name, value in similarity.tensors().items()})

@@ -14,6 +14,7 @@ from repblend.matching.losses import Loss, cosine_logits
 from repblend.matching.perturbation import Perturbation
 from repblend.matching.similarity import Similarity
 
+Device = torch.device | str
 Tower = Callable[..., Tensor]
 """(inputs (B, ...), flat parameters (P,)) -> embeddings (B, D), twice differentiable in both. A head with dropout takes
 the units to keep (B, D) as a third argument; without it, nothing is dropped."""
@@ -36,6 +37,10 @@ class Masks(NamedTuple):
 
     img: Tensor | None = None
     txt: Tensor | None = None
+
+    def to(self, device: Device) -> "Masks":
+        """Return the same draws on a device."""
+        return Masks(*(None if kept is None else kept.to(device) for kept in self))
 
 
 NO_DROPOUT = Masks()
@@ -104,6 +109,11 @@ class InnerStep(NamedTuple):
     gradient_masks: Masks = NO_DROPOUT
     """What they keep in TESLA's second pass: the same draws, or, as released, others."""
 
+    def to(self, device: Device) -> "InnerStep":
+        """Return the same draws on a device."""
+        return InnerStep(self.indices.to(device), self.perturbation and self.perturbation.to(device),
+                         self.masks.to(device), self.gradient_masks.to(device))
+
     def in_second_pass(self) -> "InnerStep":
         """Return the step as TESLA's second pass sees it."""
         return self._replace(masks=self.gradient_masks)
@@ -129,6 +139,11 @@ def inner_loss(student: Student, theta: PerModality, batch: SyntheticData, pertu
 def per_modality(function: Callable[..., Tensor], *values: PerModality) -> PerModality:
     """Apply a function to the image sides of the values, and to their text sides."""
     return PerModality(*(function(*side) for side in zip(*values, strict=True)))
+
+
+def on(device: Device, values: PerModality) -> PerModality:
+    """Return the same values on a device."""
+    return PerModality(*(value.to(device) for value in values))
 
 
 def as_leaves(theta: PerModality) -> PerModality:

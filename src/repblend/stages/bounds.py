@@ -19,8 +19,7 @@ def run(context: StageContext) -> None:
     record = {"provenance": provenance(context, SECTIONS, feature_files(paths.features))}
     heads = HeadPair.of_widths(*features.widths, params.heads.width, params.heads.dropout)
     splits = {"val": features.val, "test": features.test}
-    evaluator = make_evaluator(params.evaluate, params.evaluate.full_data, splits, heads, params.evaluate.num_seeds,
-                               params.seed)
+    evaluator = make_evaluator(params, params.evaluate.full_data, splits, heads, params.evaluate.num_seeds)
     experts = params.experts
     recipe = Recipe(experts.lr, experts.lr, params.evaluate.momentum, params.evaluate.weight_decay, "infonce",
                     experts.temperature, decay_from=None)

@@ -28,7 +28,7 @@ from repblend.matching.outer import RATE_SPACES, Learned, Momenta, OuterRates, a
 from repblend.matching.perturbation import Draw, draw_blend, draw_noise
 from repblend.matching.second_order import with_fastest_second_order
 from repblend.matching.similarity import FullSimilarity, IdentitySimilarity, LowRankSimilarity, Similarity
-from repblend.matching.step import Objective, PerModality, Student, SyntheticData
+from repblend.matching.step import Device, Objective, PerModality, Student, SyntheticData, on
 from repblend.matching.synthetic_set import SyntheticSet
 from repblend.methods import find_method
 from repblend.methods.declaration import Method
@@ -58,8 +58,8 @@ class ReferenceModel:
 
     def __call__(self, images: Tensor, texts: Tensor) -> PerModality:
         """Return embeddings (N, D) of normalised images (N, 3, H, W) and text embeddings (N, D_txt), in float64."""
-        encoded = encode_in_chunks(self.encoder, images, self.encoder_chunk)
-        return embedded(PerModality(encoded, texts), self.theta, self.heads.student)
+        encoded = encode_in_chunks(self.encoder, images.cpu(), self.encoder_chunk)
+        return embedded(PerModality(encoded, texts.cpu()), self.theta, self.heads.student)
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ class Problem:
     method: Method
     settings: DistillSettings
     seed: int
+    device: Device
+    """Where the student is trained and the set is learned."""
     encoder: ImageEncoder
     encoder_chunk: int
     features: Features
@@ -135,9 +137,10 @@ class Problem:
     def _student(self, objective: Objective) -> Student:
         """What is matched; a few initial pairs show how its loss is best differentiated twice."""
         few = self.initial_pairs[:TRIAL_PAIRS]
-        data = SyntheticData(self.model.inputs(self.initial_images[:TRIAL_PAIRS]), self.features.texts_of(few),
-                             IdentitySimilarity(len(few)))
-        return with_fastest_second_order(self.model.towers.student, data, self.trajectories.snapshot(0, 0), objective)
+        images, texts = self.model.inputs(self.initial_images[:TRIAL_PAIRS]), self.features.texts_of(few)
+        data = SyntheticData(images.to(self.device), texts.to(self.device), IdentitySimilarity(len(few), self.device))
+        theta = on(self.device, self.trajectories.snapshot(0, 0))
+        return with_fastest_second_order(self.model.towers.student, data, theta, objective)
 
     def _schedule(self, iteration: int) -> float:
         optimiser = self.settings.optimiser
@@ -146,7 +149,9 @@ class Problem:
 
     def _initial(self) -> Learned:
         rates = PerModality(torch.tensor(self.settings.initial_lr_img), torch.tensor(self.settings.initial_lr_txt))
-        return Learned(self.initial_images, self.features.texts_of(self.initial_pairs), self._similarity(), rates,
+        images, texts = (value.to(self.device)
+                         for value in (self.initial_images, self.features.texts_of(self.initial_pairs)))
+        return Learned(images, texts, self._similarity().to(self.device), on(self.device, rates),
                        RATE_SPACES[self.settings.rate_space])
 
     def _similarity(self) -> Similarity:
@@ -167,7 +172,8 @@ class Problem:
             learned, rates)
 
     def synthetic_set(self, tensors: dict[str, Tensor], metadata: JSON) -> SyntheticSet:
-        """Return the set that learned tensors (as in `Learned.tensors`) stand for."""
+        """Return the set that learned tensors (as in `Learned.tensors`) stand for, on the CPU."""
+        tensors = {name: value.cpu() for name, value in tensors.items()}
         space = RATE_SPACES[self.settings.rate_space]
         rates = [space.to_rate(tensors[name]).item() for name in ("lr_img", "lr_txt")]
         return SyntheticSet(tensors["images"], tensors["texts"], self._similarity().with_tensors(tensors), *rates,
@@ -197,7 +203,7 @@ def pose(context: StageContext) -> Problem:
     params, paths, cell = context.params, context.paths, context.cell
     method, settings = find_method(cell.base_method), params.distill.settings(str(cell))
     features = read_features(paths.features)
-    encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
+    encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size).to(params.compute.device)
     train = read_annotations(paths.data, params.data.name, params.data.max_caption_words).train
     candidates = INITIAL_CANDIDATES[settings.initial_pairs](features.train_image_index, params.seed)
     initial = random_pairs(candidates, method.num_pairs(cell.budget), params.seed)
@@ -208,12 +214,11 @@ def pose(context: StageContext) -> Problem:
     experts = paths.encoder_experts if matches_encoder else paths.experts
     model, schedule = student_model(cell, encoder, params, paths, features), schedule_of(cell, params)
     return Problem(
-        method=method, settings=settings, seed=params.seed, encoder=encoder,
+        method=method, settings=settings, seed=params.seed, device=params.compute.device, encoder=encoder,
         encoder_chunk=params.compute.encoder_chunk, features=features, model=model,
         trajectories=TrajectoryStore(experts),
         reference=reference,
-        evaluator=make_evaluator(params.evaluate, schedule, _splits(settings, model), model.towers,
-                                 settings.validation_seeds, params.seed),
+        evaluator=make_evaluator(params, schedule, _splits(settings, model), model.towers, settings.validation_seeds),
         recipe=_recipe(params, settings, schedule.epochs),
         initial_pairs=initial,
         initial_images=images,

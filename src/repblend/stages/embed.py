@@ -45,7 +45,7 @@ def run(context: StageContext) -> None:
 
 def _features(synthetic: SyntheticSet, params: Params) -> PerModality:
     """What the heads of a set's students see of it."""
-    encoder = load_image_encoder(params.encode.image_encoder, synthetic.images.shape[-1])
+    encoder = load_image_encoder(params.encode.image_encoder, synthetic.images.shape[-1]).to(params.compute.device)
     return PerModality(encode_in_chunks(encoder, synthetic.images, params.compute.encoder_chunk), synthetic.texts)
 
 

@@ -40,8 +40,9 @@ def run(context: StageContext) -> None:
     """Encode all splits; write `features/` and `metrics/encode.json`."""
     params, paths = context.params, context.paths
     annotations = read_annotations(paths.data, params.data.name, params.data.max_caption_words)
-    work = Encoding(context, load_image_encoder(params.encode.image_encoder, params.data.image_size),
-                    load_text_encoder(params.encode.text_encoder), _unfinished(context))
+    image_encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
+    text_encoder, device = load_text_encoder(params.encode.text_encoder), params.compute.device
+    work = Encoding(context, image_encoder.to(device), text_encoder.to(device), _unfinished(context))
     images, texts, val, test = feature_files(work.folder)
     work.training(images, texts, annotations.train)
     work.split(val, annotations.val)

@@ -14,7 +14,7 @@ from repblend.encoders.registry import load_image_encoder
 from repblend.evaluation.protocol import Scores
 from repblend.experts.from_files import PairsFromFiles
 from repblend.experts.trajectories import TrajectoryStore
-from repblend.matching.step import PerModality
+from repblend.matching.step import PerModality, on
 from repblend.release.official_buffers import Layouts
 from repblend.stages.context import ENCODER_STUDENTS, StageContext
 from repblend.stages.drawn_pairs import pairs_from_files
@@ -33,7 +33,7 @@ def run(context: StageContext) -> None:
     """
     params, paths = context.params, context.paths
     features = read_features(paths.features)
-    encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
+    encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size).to(params.compute.device)
     model = encoder_students(encoder, params, paths, features)
     inputs = [*sorted(feature_files(paths.features)), paths.data / "manifest.json"]
     if params.encoder_experts.import_from:
@@ -63,7 +63,8 @@ def _scores(context: StageContext, model: StudentModel, num_pairs: int) -> Score
                     [every * index for index in range(trajectories.num_snapshots)])
     for index, step in enumerate(scores.epochs):
         experts = [trajectories.snapshot(expert, index) for expert in range(len(trajectories))]
-        scores.record(step, PerModality(*map(torch.stack, zip(*experts, strict=True))), torch.zeros(()))
+        stacked = PerModality(*map(torch.stack, zip(*experts, strict=True)))
+        scores.record(step, on(context.params.compute.device, stacked), torch.zeros(()))
     return scores
 
 

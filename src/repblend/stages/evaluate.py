@@ -37,9 +37,9 @@ def evaluate_cell(cell: Cell, synthetic: SyntheticSet, params: Params, paths: Pa
         ValueError: a file of the workspace is missing or damaged, or a student diverged.
     """
     features = read_features(paths.features)
-    encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
+    encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size).to(params.compute.device)
     model = student_model(cell, encoder, params, paths, features)
-    evaluator = make_evaluator(params.evaluate, schedule_of(cell, params), {"val": model.val, "test": model.test},
-                               model.towers, params.evaluate.num_seeds, params.seed)
+    evaluator = make_evaluator(params, schedule_of(cell, params), {"val": model.val, "test": model.test}, model.towers,
+                               params.evaluate.num_seeds)
     return evaluator.evaluate_set(model.inputs(synthetic.images), synthetic.texts, synthetic.similarity.matrix(),
                                   recipe_of(cell, synthetic, params))

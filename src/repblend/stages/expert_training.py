@@ -19,7 +19,7 @@ from repblend.experts.training import (
     with_texts,
 )
 from repblend.experts.trajectories import TrajectoryStore, trajectory_files, trajectory_path, write_trajectory
-from repblend.matching.step import PerModality
+from repblend.matching.step import Device, PerModality, on
 from repblend.params import Experts
 from repblend.progress import progress
 from repblend.stages.context import StageContext
@@ -53,25 +53,25 @@ def train_experts(context: StageContext, sections: list[str], problem: ExpertPro
         folder: where the trajectories go; replaced if it exists.
         inputs: the files that the problem was read from.
     """
-    paths, seed = context.paths, context.params.seed
+    paths, seed, device = context.paths, context.params.seed, context.params.compute.device
     unfinished = paths.checkpoint(context.stage, work_fingerprint(context, sections, inputs))
     files = [trajectory_path(unfinished, number) for number in range(problem.settings.num)]
     missing = [number for number, path in enumerate(files) if not path.is_file()]
     for number in progress(missing, context.stage, "expert", start=len(files) - len(missing)):
-        _train_one(number, files[number], problem, seed)
+        _train_one(number, files[number], problem, seed, device)
     _copy(files, folder)
-    write_json(paths.metrics(context.stage), summary(folder, problem.towers, problem.val) | {
+    write_json(paths.metrics(context.stage), summary(folder, problem.towers, problem.val, device) | {
         "provenance": provenance(context, sections, inputs)})
     shutil.rmtree(unfinished)
 
 
-def summary(folder: Path, towers: Towers, val: Split) -> JSON:
+def summary(folder: Path, towers: Towers, val: Split, device: Device) -> JSON:
     """Return what the metrics say of a folder of trajectories: of each what it says of itself, and the validation
     recall of its last snapshot; and the size of the largest.
     """
     trajectories = TrajectoryStore(folder)
-    return {"experts": [trajectories.metadata(number) | {"val": _recall(trajectories.last(number), towers, val)}
-                        for number in range(len(trajectories))],
+    recalls = [_recall(on(device, trajectories.last(number)), towers, val) for number in range(len(trajectories))]
+    return {"experts": [trajectories.metadata(number) | {"val": recall} for number, recall in enumerate(recalls)],
             "trajectory_bytes": max(path.stat().st_size for path in trajectory_files(folder))}
 
 
@@ -79,17 +79,17 @@ def _recall(heads: PerModality, towers: Towers, val: Split) -> JSON:
     return score(PerModality(heads.img[None], heads.txt[None]), towers.student, val)[0]
 
 
-def _train_one(number: int, path: Path, problem: ExpertProblem, seed: int) -> None:
+def _train_one(number: int, path: Path, problem: ExpertProblem, seed: int, device: Device) -> None:
     settings, towers, purpose = problem.settings, problem.towers, problem.purpose
     initial = towers.initial(stream(seed, purpose, number, "image head"), stream(seed, purpose, number, "text head"))
-    steps = train_expert(problem.pairs, initial, _draws(number, problem, seed), towers.student, settings.lr,
+    steps = train_expert(problem.pairs, on(device, initial), _draws(number, problem, seed), towers.student, settings.lr,
                          settings.momentum, settings.weight_decay, settings.temperature)
     snapshots, results = [initial], []
     every = settings.steps_between_snapshots(len(problem.pairs.texts))
     for step, (result, after) in enumerate(steps, start=1):
         results.append(result)
         if step % every == 0:
-            snapshots.append(after)
+            snapshots.append(on("cpu", after))
     write_trajectory(path, snapshots, {"expert": number, "curves": _curves(results, every)})
 
 

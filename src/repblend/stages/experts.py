@@ -45,6 +45,6 @@ def run(context: StageContext) -> None:
 
 def _fresh_pairs(context: StageContext, features: Features) -> Pairs:
     params = context.params
-    encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
+    encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size).to(params.compute.device)
     encode = partial(encode_in_chunks, encoder, chunk=params.compute.encoder_chunk)
     return pairs_from_files(context, params.experts, features, encoder, encode)

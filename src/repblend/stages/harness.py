@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import logging
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from repblend.stages.context import StageContext
 from repblend.stages.guard import stop_with_the_runner
 from repblend.stages.lock import only_writer
-from repblend.stages.provenance import run_record
+from repblend.stages.provenance import on_gpu, run_record
 from repblend.store import write_json
 
 
@@ -21,11 +22,14 @@ def running(context: StageContext) -> Iterator[None]:
     """Run the body as the stage of `context`; write its run record if the body succeeds.
 
     Raises:
-        ValueError: another process runs the same stage in this workspace.
+        ValueError: another process runs the same stage in this workspace, or there is no GPU where one is asked for.
     """
     stop_with_the_runner()
     with only_writer(context.paths.lock(context), f"stage {context.name}"), _logging_to(context.paths.log(context)):
         compute_deterministically(context.params.compute.threads)
+        if on_gpu(context):
+            # The unimodal pipeline has no such setting.
+            prepare_gpu(tf32=getattr(context.params.compute, "tf32", False))
         started, began = datetime.datetime.now(datetime.UTC), time.monotonic()
         yield
         write_json(context.paths.run_record(context), run_record(context, started, time.monotonic() - began))
@@ -38,6 +42,20 @@ def compute_deterministically(threads: int) -> None:
     # On top of that, torch would fill new memory with NaN, for programs that read it before they write it: none here
     # does, and the filling costs a tenth of a distillation's time.
     torch.utils.deterministic.fill_uninitialized_memory = False
+
+
+def prepare_gpu(tf32: bool) -> None:
+    """Make the GPU give the same bits on every run on its kind, in float32 unless TF32 is asked for.
+
+    Raises:
+        ValueError: PyTorch finds no GPU.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is taken
+    if not torch.cuda.is_available():
+        raise ValueError("compute.device is 'cuda', but PyTorch finds no GPU here. Check `nvidia-smi`, give the "
+                         "container its GPUs (`repro run --gpus all`), or set compute.device to 'cpu'")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = False
 
 
 @contextlib.contextmanager

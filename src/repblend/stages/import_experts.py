@@ -47,5 +47,6 @@ def import_experts(context: StageContext, sections: list[str], source: ExpertImp
     pairs = buffer_pairs(located(settings.import_from, context.paths))
     imported = identify(setting, settings.import_from, [path for pair in pairs for path in pair])
     import_buffers(pairs, source.layouts, settings.num, folder)
-    write_json(context.paths.metrics(context.stage), summary(folder, source.towers, source.val) | {
+    found = summary(folder, source.towers, source.val, context.params.compute.device)
+    write_json(context.paths.metrics(context.stage), found | {
         "imported": imported, "provenance": provenance(context, sections, inputs)})

@@ -33,7 +33,7 @@ def import_set(context: StageContext, sections: list[str]) -> None:
     features = read_features(paths.features)
     _check_fit(str(path), result, context, features.widths[1])
     train = read_annotations(paths.data, params.data.name, params.data.max_caption_words).train
-    encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
+    encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size).to(params.compute.device)
     captions = [caption for image in train for caption in image.captions]
     record = {"cell": cell.to_json(), "imported": imported, "provenance": provenance(
         context, sections, [*feature_files(paths.features), paths.data / "manifest.json"])}

@@ -36,7 +36,7 @@ def provenance(context: StageContext, sections: Iterable[str], inputs: Iterable[
         "cell": str(context.cell) if context.cell else None,
         "seed": params.seed,
         "threads": params.compute.threads,
-        "device": "cpu",
+        "device": f"cuda ({_gpu_name()})" if on_gpu(context) else "cpu",
         "parameters": context.parameters(sections),
         "inputs": {context.paths.shown(path): sha256(path) for path in inputs},
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
@@ -59,7 +59,25 @@ def run_record(context: StageContext, started: datetime.datetime, seconds: float
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.platform()},
         "python": platform.python_version(),
-    }
+    } | (_gpu_record() if on_gpu(context) else {})
+
+
+def on_gpu(context: StageContext) -> bool:
+    """Whether a stage computes on a GPU."""
+    return context.params.compute.device == "cuda"
+
+
+def _gpu_name() -> str:
+    import torch  # not at the top: who only reads records needs none of it
+
+    return torch.cuda.get_device_name()
+
+
+def _gpu_record() -> JSON:
+    import torch
+
+    return {"gpu": {"name": _gpu_name(), "cuda": torch.version.cuda,
+                    "peak_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20, 1)}}
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -19,7 +19,7 @@ from repblend.evaluation.evaluate import Evaluator
 from repblend.evaluation.protocol import HeadPair, Split
 from repblend.evaluation.towers import EncoderAndHead, Towers
 from repblend.experts.training import TrainingPairs
-from repblend.params import Evaluate, Experts, Params, StudentSchedule
+from repblend.params import Experts, Params, StudentSchedule
 from repblend.stages.context import Paths
 
 
@@ -52,7 +52,7 @@ def captions_of(settings: Experts, params: Params, paths: Paths) -> TrainingCapt
         return None
     train = read_annotations(paths.data, params.data.name, params.data.max_caption_words).train
     return TrainingCaptions([caption for image in train for caption in image.captions],
-                            load_text_encoder(params.encode.text_encoder))
+                            load_text_encoder(params.encode.text_encoder).to(params.compute.device))
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,10 @@ def read_pixels(paths: Paths, images: Iterable[AnnotatedImage], image_size: int,
     return normalise(read_images(store, [image.image for image in images], image_size), encoder.mean, encoder.std)
 
 
-def make_evaluator(settings: Evaluate, schedule: StudentSchedule, splits: dict[str, Split], towers: Towers,
-                   num_seeds: int, seed: int) -> Evaluator:
+def make_evaluator(params: Params, schedule: StudentSchedule, splits: dict[str, Split], towers: Towers,
+                   num_seeds: int) -> Evaluator:
     """Return how sets are evaluated on the given splits."""
-    return Evaluator(splits, towers, seed, num_seeds, schedule.epochs, schedule.scored_intervals, settings.batch_size,
-                     settings.batches, settings.protocol, settings.candidates)
+    settings = params.evaluate
+    return Evaluator(splits, towers, params.seed, num_seeds, schedule.epochs, schedule.scored_intervals,
+                     settings.batch_size, settings.batches, settings.protocol, settings.candidates,
+                     params.compute.device)

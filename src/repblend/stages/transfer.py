@@ -73,9 +73,9 @@ def run(context: StageContext) -> None:
 def _other_encoder(context: StageContext, subject: Subject, name: str) -> Scores:
     """Train students on the set as another image encoder sees it, and score them on its view of both splits."""
     params, cell, synthetic = context.params, subject.cell, subject.synthetic
-    model = _students_on(context, subject, load_image_encoder(name, params.data.image_size))
-    evaluator = make_evaluator(params.evaluate, schedule_of(cell, params), {"val": model.val, "test": model.test},
-                               model.towers, params.evaluate.num_seeds, params.seed)
+    model = _students_on(context, subject, load_image_encoder(name, params.data.image_size).to(params.compute.device))
+    evaluator = make_evaluator(params, schedule_of(cell, params), {"val": model.val, "test": model.test}, model.towers,
+                               params.evaluate.num_seeds)
     return evaluator.evaluate_set(model.inputs(synthetic.images), synthetic.texts, synthetic.similarity.matrix(),
                                   recipe_of(cell, synthetic, params))
 
@@ -99,12 +99,12 @@ def _students_on(context: StageContext, subject: Subject, encoder: ImageEncoder)
 def _zero_shot(context: StageContext, subject: Subject) -> JSON:
     """Train students of the set's own encoder once, and score them on both tasks."""
     params, cell, synthetic = context.params, subject.cell, subject.synthetic
-    encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
+    encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size).to(params.compute.device)
     model = student_model(cell, encoder, params, context.paths, subject.features)
-    texts = load_text_encoder(params.encode.text_encoder)
+    texts = load_text_encoder(params.encode.text_encoder).to(params.compute.device)
     icons = _icons(encoder, model, texts, params)
-    evaluator = make_evaluator(params.evaluate, schedule_of(cell, params), {"val": model.val, "test": icons},
-                               model.towers, params.evaluate.num_seeds, params.seed)
+    evaluator = make_evaluator(params, schedule_of(cell, params), {"val": model.val, "test": icons}, model.towers,
+                               params.evaluate.num_seeds)
     on_icons = evaluator.scores()
     on_words = _on_words(subject, model, texts, on_icons.epochs)
     evaluator.train_on_set(model.inputs(synthetic.images), synthetic.texts, synthetic.similarity.matrix(),

@@ -17,7 +17,8 @@ MAX_WORKERS = 16
 
 def num_workers() -> int:
     """Return how many threads read ahead: one per processor that this process may use, 16 at most."""
-    return min(MAX_WORKERS, len(os.sched_getaffinity(0)))
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # macOS has none
+    return min(MAX_WORKERS, usable or 1)
 
 
 def prefetched(make: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None,

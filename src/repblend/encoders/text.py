@@ -44,13 +44,10 @@ class CaptionEncoder(ABC):
 
     device: torch.device | str = "cpu"
 
-    @abstractmethod
     def to(self, device: torch.device | str) -> Self:
-        """Move the encoder to a device and return it."""
-
-    @abstractmethod
-    def encode_in_training(self, captions: Sequence[str], generator: torch.Generator) -> Tensor:
-        """Return (len(captions), D) embeddings with the encoder's dropout active, drawn from the generator."""
+        """Move the encoder to a device and return it; one that computes with tensors moves them as well."""
+        self.device = device
+        return self
 
     @property
     @abstractmethod
@@ -69,6 +66,10 @@ class CaptionEncoder(ABC):
         """Return (len(captions), D) float32 embeddings, in the order given."""
         rows, embeddings = zip(*self.encode_batches(captions), strict=True)
         return torch.cat(embeddings)[torch.cat(rows).argsort()]
+
+    def encode_in_training(self, captions: Sequence[str], generator: torch.Generator) -> Tensor:
+        """Return (len(captions), D) embeddings with the encoder's dropout, if it has any, drawn from the generator."""
+        return self.encode(captions)
 
 
 class TextEncoder(CaptionEncoder):

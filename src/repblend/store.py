@@ -7,10 +7,12 @@ Nothing here is ever pickled.
 import contextlib
 import errno
 import hashlib
+import itertools
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,33 @@ def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: JSON | None 
     header = {METADATA_KEY: json.dumps(metadata or {}, sort_keys=True)}
     # Not `save_file`: its error for a full disk cannot be told from its error for a wrong file.
     write_bytes(path, safetensors.numpy.save(arrays, metadata=header))
+
+
+def write_float_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]], tensors: Iterable[Any],
+                        metadata: JSON | None = None) -> None:
+    """Write float32 tensors as `write_tensors` does, to the same bytes, with one at a time in memory.
+
+    Args:
+        shapes: name -> shape of every tensor.
+        tensors: the tensors, torch or NumPy, in the order of their sorted names.
+
+    Raises:
+        ValueError: a tensor holds NaN or infinity; nothing is written.
+    """
+    offsets = [0, *itertools.accumulate(4 * math.prod(shapes[name]) for name in sorted(shapes))]
+    header = {"__metadata__": {METADATA_KEY: json.dumps(metadata or {}, sort_keys=True)}} | {
+        name: {"dtype": "F32", "shape": list(shapes[name]), "data_offsets": list(place)}
+        for name, place in zip(sorted(shapes), itertools.pairwise(offsets), strict=True)}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic_path(path) as aside, aside.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name, tensor in zip(sorted(shapes), tensors, strict=True):
+            array = _array(tensor)
+            assert array.dtype == np.float32 and array.shape == shapes[name], name
+            if not np.isfinite(array).all():
+                raise ValueError(f"{path}: tensor '{name}' holds NaN or infinity; the computation before it diverged")
+            file.write(array.data)
 
 
 def _array(tensor: Any) -> np.ndarray:

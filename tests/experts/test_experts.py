@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from repblend.encoders.heads import HeadSpec, apply_head, init_head
 from repblend.evaluation.towers import HeadPair
 from repblend.experts.training import TrainingPairs, draw_epoch, train_expert, with_cached_views, with_dropout
-from repblend.experts.trajectories import TrajectoryStore, write_trajectory
+from repblend.experts.trajectories import TrajectoryStore, stream_trajectory, write_trajectory
 from repblend.matching.step import PerModality, Student
 
 IMAGE, TEXT = HeadSpec(6, 5), HeadSpec(4, 5)
@@ -183,3 +183,16 @@ def test_a_trajectory_that_diverged_is_not_written(tmp_path: Path) -> None:
         broken = PerModality(torch.tensor([float("nan")]), torch.ones(1))
         write_trajectory(tmp_path / "expert-000.safetensors", [broken], {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trajectory_that_is_streamed_has_the_same_bytes(tmp_path: Path) -> None:
+    snapshots = [PerModality(torch.randn(7, generator=generator(index)), torch.randn(3, generator=generator(-index)))
+                 for index in range(11)]
+    metadata = {"expert": 1, "imported": {"img": 'a "name" \\ ü.pt'}}
+    write_trajectory(tmp_path / "whole", snapshots, metadata)
+    stream_trajectory(tmp_path / "streamed", PerModality(7, 3), 11, iter(snapshots), metadata)
+    assert (tmp_path / "streamed").read_bytes() == (tmp_path / "whole").read_bytes()
+    snapshots[4].txt[1] = float("inf")
+    with pytest.raises(ValueError, match="'snapshot-000004/txt' holds NaN or infinity"):
+        stream_trajectory(tmp_path / "diverged", PerModality(7, 3), 11, iter(snapshots), metadata)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["streamed", "whole"]

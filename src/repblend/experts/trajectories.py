@@ -3,11 +3,11 @@
 Keys are `snapshot-000000/img` and `snapshot-000000/txt`, flat float32 parameter vectors; snapshot 0 is the initial one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from repblend.matching.step import PerModality
-from repblend.store import JSON, open_tensors, read_metadata, write_tensors
+from repblend.store import JSON, open_tensors, read_metadata, write_float_tensors, write_tensors
 
 
 def write_trajectory(path: Path, snapshots: Sequence[PerModality], metadata: JSON) -> None:
@@ -19,6 +19,23 @@ def write_trajectory(path: Path, snapshots: Sequence[PerModality], metadata: JSO
     tensors = {_key(index, side): getattr(snapshot, side)
                for index, snapshot in enumerate(snapshots) for side in PerModality._fields}
     write_tensors(path, tensors, metadata | {"num_snapshots": len(snapshots)})
+
+
+def stream_trajectory(path: Path, sizes: PerModality, num_snapshots: int, snapshots: Iterable[PerModality],
+                      metadata: JSON) -> None:
+    """Write an expert's snapshots as `write_trajectory` does, to the same bytes, with one at a time in memory.
+
+    Args:
+        sizes: parameters of each side.
+        snapshots: `num_snapshots` of them.
+
+    Raises:
+        ValueError: a parameter is not finite.
+    """
+    shapes = {_key(index, side): (size,) for index in range(num_snapshots)
+              for side, size in zip(PerModality._fields, sizes, strict=True)}
+    write_float_tensors(path, shapes, (tensor for snapshot in snapshots for tensor in snapshot),
+                        metadata | {"num_snapshots": num_snapshots})
 
 
 def trajectory_path(folder: Path, number: int) -> Path:

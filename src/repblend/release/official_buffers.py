@@ -7,6 +7,7 @@ is compared with the shape of the parameter that our layout has in that place.
 RepBlend's buffers hold both projection heads; those of LoRS and MTT-VL hold the whole image encoder on the image side.
 """
 
+import math
 import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from repblend.encoders.image import ImageEncoder
-from repblend.experts.trajectories import TrajectoryStore, trajectory_path, write_trajectory
+from repblend.experts.trajectories import TrajectoryStore, stream_trajectory, trajectory_path
 from repblend.matching.step import PerModality
 from repblend.progress import progress
 from repblend.release.official_file import load, save
@@ -94,7 +95,7 @@ def import_buffers(pairs: Sequence[BufferPair], layouts: Layouts, num_experts: i
     """Write the first trajectories of buffers as ours are written, all of them or none.
 
     Args:
-        pairs: the files, as `buffer_pairs` finds them; one trajectory of one pair is in memory at a time.
+        pairs: the files, as `buffer_pairs` finds them; one snapshot is in memory at a time.
         num_experts: how many trajectories to take.
         folder: for our trajectories; replaced if it exists.
 
@@ -109,12 +110,23 @@ def import_buffers(pairs: Sequence[BufferPair], layouts: Layouts, num_experts: i
             if found is None:
                 raise ValueError(f"{pairs[0].img.parent}: {number} trajectories, expected {num_experts}. Fetch more "
                                  "buffers, or lower the parameter that says how many experts there are (`num`)")
-            names, snapshots = found
-            write_trajectory(trajectory_path(aside, number), snapshots, {"expert": number, "imported": names})
+            names, sides = found
+            sizes = PerModality(*(sum(math.prod(shape) for shape in layout.shapes.values()) for layout in layouts))
+            snapshots = map(PerModality, *(_flat_snapshots(*side) for side in sides))
+            stream_trajectory(trajectory_path(aside, number), sizes, len(sides[0].snapshots), snapshots,
+                              {"expert": number, "imported": names})
 
 
-def _trajectories(pairs: Sequence[BufferPair], layouts: Layouts) -> Iterator[tuple[JSON, list[PerModality]]]:
-    """The names of the files and the snapshots of every trajectory."""
+class Side(NamedTuple):
+    """One side of one trajectory; its tensors lie in the file."""
+
+    path: Path
+    layout: Layout
+    snapshots: Sequence[Sequence[Tensor]]
+
+
+def _trajectories(pairs: Sequence[BufferPair], layouts: Layouts) -> Iterator[tuple[JSON, list[Side]]]:
+    """The names of the files and both sides of every trajectory."""
     for pair in pairs:
         contents = [_trajectory_list(path) for path in pair]
         lengths = [[len(trajectory) for trajectory in content] for content in contents]
@@ -122,8 +134,8 @@ def _trajectories(pairs: Sequence[BufferPair], layouts: Layouts) -> Iterator[tup
             raise ValueError(f"{pair.txt}: snapshots of its trajectories {lengths[1]}, but {lengths[0]} in "
                              f"{pair.img.name}; expected as many. They come from different runs")
         for sides in zip(*contents, strict=True):
-            flats = [_flat_snapshots(*side) for side in zip(pair, layouts, sides, strict=True)]
-            yield dict(zip(SIDES, (path.name for path in pair), strict=True)), list(map(PerModality, *flats))
+            yield (dict(zip(SIDES, (path.name for path in pair), strict=True)),
+                   [Side(*side) for side in zip(pair, layouts, sides, strict=True)])
 
 
 def _trajectory_list(path: Path) -> list[list[Sequence[Tensor]]]:
@@ -136,12 +148,14 @@ def _trajectory_list(path: Path) -> list[list[Sequence[Tensor]]]:
     return content
 
 
-def _flat_snapshots(path: Path, layout: Layout, snapshots: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    flats = [_flat(f"{path}, snapshot {number}", layout, tensors) for number, tensors in enumerate(snapshots)]
-    if len(flats) > 1 and torch.equal(flats[0], flats[-1]):
+def _flat_snapshots(path: Path, layout: Layout, snapshots: Sequence[Sequence[Tensor]]) -> Iterator[Tensor]:
+    """The flat vectors of all snapshots, each made when it is asked for."""
+    ends = ((number, snapshots[number]) for number in (0, len(snapshots) - 1))
+    if torch.equal(*(_flat(f"{path}, snapshot {number}", layout, tensors) for number, tensors in ends)):
         raise ValueError(f"{path}: its first and last snapshots are equal, so there is nothing to match. The released "
                          "code writes such files on a machine without a GPU; take another file")
-    return flats
+    for number, tensors in enumerate(snapshots):
+        yield _flat(f"{path}, snapshot {number}", layout, tensors)
 
 
 def _flat(place: str, layout: Layout, tensors: Sequence[Tensor]) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from repblend.report import pairs
 from repblend.report.metrics import Metrics
 from repblend.report.tables import all_tables
 from tests.report.synthetic import BUDGETS, TRAINED, read, write
@@ -69,3 +70,21 @@ def test_sources_are_in_the_order_of_the_pipeline_and_leave_run_records_out(work
     stages = [file.split("/")[1] for file in files[4:]]
     assert list(dict.fromkeys(stages)) == ["select", "distill", "specimens", "evaluate"]
     assert stages.count("evaluate") == len(BUDGETS) * len(TRAINED) + 3
+
+
+def test_an_imported_set_is_drawn_without_what_it_started_from(workspace: Path, tmp_path: Path,
+                                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = f"repblend-{max(Metrics.of(workspace).grid.budgets)}"
+    course, looks = (read(workspace, f"{stage}/{cell}") for stage in ("distill", "specimens"))
+    imported = {"imported": {"sha256": "0" * 64, "files": {"distilled_3000.pt": "0" * 64}}}
+    write(workspace, f"distill/{cell}", {key: course[key] for key in ("cell", "num_pairs", "provenance")} | imported)
+    for pair in looks["pairs"]:
+        del pair["initial_png"], pair["initial_caption"]
+    write(workspace, f"specimens/{cell}", looks | imported)
+    written: list[str] = []
+    monkeypatch.setattr(pairs, "_write", lambda panel, line, words, shade="black": written.append(words))
+    monkeypatch.setattr(pairs, "save", lambda figure, folder, name: None)
+    metrics = Metrics.of(workspace)
+    pairs.specimens(metrics, tmp_path / "figures")
+    assert metrics.distillation(cell) is None and metrics.specimens(cell)["pairs"] == looks["pairs"]
+    assert written.count("not known: imported") == len(looks["pairs"]) and "0.90  cupcake" in written

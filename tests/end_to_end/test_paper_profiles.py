@@ -23,7 +23,7 @@ from tests.end_to_end.workspace import Workspace
 
 IMAGE_MODEL, TEXT_WIDTH = "test_nfnet", 16
 SMALL = {
-    "data.image_size": 64, "compute.threads": 1, "encode.views.num": 2, "heads.width": 16,
+    "data.image_size": 64, "compute.threads": 1, "compute.device": "cpu", "encode.views.num": 2, "heads.width": 16,
     "grid.budgets": [100], "grid.coresets": ["random"], "grid.encoder_coresets": [], "grid.encoder_distilled": [],
     "transfer.architectures": [], "select.warm_up.epochs": 1, "distill.common.iterations": 3,
     "distill.common.batch_size": 10, "distill.common.inner_steps": 2, "distill.common.validate_every": 3,

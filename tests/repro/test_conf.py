@@ -66,6 +66,10 @@ def test_rates_and_similarity_of_a_budget_are_the_scripts(name: str, budget: int
             found.temperature) == RATES[name, budget]
 
 
+def test_profiles_of_the_papers_scale_compute_on_a_gpu(composed: dict[str, Params]) -> None:
+    assert {params.compute.device for params in composed.values()} == {"cuda"}
+
+
 def published(settings: DistillSettings) -> dict[str, Any]:
     """What all scripts have in common."""
     return {"K": settings.inner_steps, "M": settings.expert_span, "lr_lr": settings.optimiser.lr.rates,

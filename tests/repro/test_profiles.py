@@ -29,7 +29,8 @@ from tests.tiny import tiny_content
 
 ROOT = Path(__file__).parents[2]
 TINY, FLICKR, CELL = "tiny", "flickr30k", "evaluate-distilled@repblend-100"
-SMALL = ("compute.threads=1", "data.image_size=32", "~data.expected", "encode.image_encoder=efficientnet_lite0",
+SMALL = ("compute.threads=1", "compute.device=cpu", "data.image_size=32", "~data.expected",
+         "encode.image_encoder=efficientnet_lite0",
          "encode.text_encoder=all-MiniLM-L6-v2", "encode.views.num=1", "heads.width=16", "experts.num=2",
          "experts.epochs=2", "experts.batch_size=32", "experts.snapshots_every=15", "distill.common.iterations=4",
          "distill.common.inner_steps=2", "distill.common.validate_every=2", "evaluate.num_seeds=2",

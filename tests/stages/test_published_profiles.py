@@ -20,7 +20,8 @@ from repro.compose import compose
 from tests import shaped
 from tests.tiny import ROOT
 
-SMALL = ("compute.threads=1", "data.image_size=32", "encode.image_encoder=efficientnet_lite0",
+SMALL = ("compute.threads=1", "compute.device=cpu", "data.image_size=32",
+         "encode.image_encoder=efficientnet_lite0",
          "encode.text_encoder=all-MiniLM-L6-v2", "encode.views.num=1", "heads.width=16", "experts.num=1",
          "experts.epochs=2", "grid.budgets=[100]", "grid.coresets=[random]", "grid.encoder_distilled=[]",
          "grid.distilled=[repblend]", "grid.encoder_coresets=[]", "grid.compared_budgets=[]",

@@ -303,6 +303,16 @@ def test_every_name_is_listed_once() -> None:
     assert len(found) == len(set(found)) and found[0] == "quickstart"
 
 
+def test_git_has_no_workspace_that_was_never_run() -> None:
+    """Its parameters would stay what they were on that day, and go before what the profile composes ever after."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git clone")
+    listed = subprocess.run(["git", "ls-files", "profiles"], cwd=ROOT, capture_output=True, text=True, check=True)
+    files = [Path(path) for path in listed.stdout.splitlines()]
+    workspaces = {path.parent for path in files if path.name == "params.yaml"}
+    assert workspaces == {path.parent for path in files if path.name == "dvc.lock"}
+
+
 def test_a_profile_in_another_clone_is_the_same_folder_there(tmp_path: Path) -> None:
     found = Profile("x", KINDS[MULTIMODAL], tmp_path / "a/profiles/x")
     assert found.in_clone(tmp_path / "a", tmp_path / "b").workspace == tmp_path / "b/profiles/x"

@@ -22,7 +22,7 @@ from repro.kinds import KINDS, MULTIMODAL, Brought
 from repro.pipeline import pipeline_for, yaml_text
 from repro.profiles import Profile, members, names, profile_of, profiles_of
 from repro.runner import Engine, Wishes
-from repro.workspace import find_root, workspace_environment
+from repro.workspace import find_root, git, workspace_environment
 from tests import shaped
 from tests.end_to_end.workspace import Workspace
 from tests.tiny import tiny_content
@@ -88,6 +88,13 @@ def test_a_suite_is_its_profiles() -> None:
     assert members(ROOT, "paper") == ("flickr30k", "coco", "cc3m")
     with pytest.raises(ValueError, match="--profile paper: expected one profile"):
         profile_of(ROOT, "paper")
+
+
+def test_only_workspaces_that_were_run_are_committed() -> None:
+    """Any other would be taken as the user's: old values, and no `repro profile NAME data.folder=...`."""
+    files = [Path(file) for file in git(ROOT, "ls-files", "profiles").splitlines()]
+    written, run_once = ({file.parent for file in files if file.name == name} for name in ("params.yaml", "dvc.lock"))
+    assert written == run_once
 
 
 def test_an_unknown_profile_is_refused_with_those_there_are() -> None:

@@ -88,12 +88,18 @@ def coco(folder: Path, num_train: int = 120, num_val: int = 30, num_test: int = 
 
 
 def cc3m(folder: Path, num_train: int = 120, num_val: int = 30, num_test: int = 40, size: int = 40) -> Path:
-    """Write a set of LLaVA-cc3m's shape: one caption per image, files named as released; return the folder."""
+    """Write a set of LLaVA-cc3m's shape: one caption per image, text in all splits, files named as released; return
+    the folder.
+    """
     names = (f"GCC_train_{number:09d}.jpg" for number in itertools.count())
     splits = _splits(names, lambda number: f"{number:09d}", num_train, num_val, num_test, "cc3m")
     _write_pictures(folder, splits, size)
     for split, pictures in splits.items():
-        _write_split(folder / f"captions_{split}zx2025.json", split, pictures, lambda number: 1)
+        file = folder / f"captions_{split}zx2025.json"
+        _write_split(file, split, pictures, lambda number: 1)
+        rows = json.loads(file.read_text())
+        texts = [row | {"caption": row["caption"][0]} if isinstance(row["caption"], list) else row for row in rows]
+        file.write_text(json.dumps(texts), encoding="utf-8")
     return folder
 
 

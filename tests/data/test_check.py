@@ -62,7 +62,7 @@ def test_every_fault_is_named_with_its_file_and_row(tmp_path: Path) -> None:
     def spoil_val(rows: list) -> None:
         rows[1]["caption"][2] = ""
         rows[1]["caption"][4] = None
-        rows[2]["caption"] = "alone"
+        rows[2]["caption"] = {"alone": 1}
         rows.append(rows[0])
         rows[3]["image"] = f"flickr30k-images/{images[0]}"
 

@@ -42,6 +42,11 @@ def test_published_names_and_image_folders_are_read_as_they_are(tmp_path: Path, 
     assert read_annotations(tmp_path, name, 60).test == (AnnotatedImage(image, ("a man",) * 6),)
 
 
+def test_a_held_out_caption_may_stand_without_a_list_as_in_llava_cc3m(tmp_path: Path) -> None:
+    write(tmp_path, val=[{"image": "z.jpg", "caption": "A cat."}])
+    assert read_annotations(tmp_path, "set", 60).val == (AnnotatedImage("z.jpg", ("a cat",)),)
+
+
 def test_captions_are_cut_to_the_words_asked_for(tmp_path: Path) -> None:
     write(tmp_path, val=[{"image": "c.jpg", "caption": ["one two three"]}])
     assert read_annotations(tmp_path, "set", 2).val[0].captions == ("one two",)
@@ -70,8 +75,8 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     ("train", {"image": "a.jpg", "caption": None}, "expected a caption to be text, found None"),
     ("train", {"image": "a.jpg", "caption": ""}, "caption '' is empty after the clean-up"),
     ("train", {"image": "a.jpg", "caption": " .!\t"}, "is empty after the clean-up"),
-    ("val", {"image": "z.jpg", "caption": "cat"}, "a list of one or more captions, found 'cat'"),
-    ("val", {"image": "z.jpg", "caption": []}, "a list of one or more captions, found []"),
+    ("val", {"image": "z.jpg", "caption": 5}, "text or a list of one or more captions, found 5"),
+    ("val", {"image": "z.jpg", "caption": []}, "text or a list of one or more captions, found []"),
     ("test", {"image": "z.jpg", "caption": ["cat", 4]}, "expected a caption to be text, found 4"),
     ("test", {"image": "z.jpg", "caption": ["cat", "()"]}, "caption '()' is empty after the clean-up"),
 ])

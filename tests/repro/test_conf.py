@@ -157,6 +157,8 @@ def test_images_and_captions_are_cut_as_released(name: str, words: int, words_of
                                                  composed: dict[str, Params]) -> None:
     data = composed[name].data
     assert (data.image_size, data.max_caption_words, data.max_caption_words_of) == (224, words, words_of)
+    first = 10_000 if name == "cc3m" else None
+    assert (data.max_train, data.max_val, data.max_test) == (None, first, first)
 
 
 @pytest.mark.parametrize("name", NAMES)

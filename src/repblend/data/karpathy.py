@@ -1,8 +1,8 @@
 """The one reader (and writer) of annotation files: the BLIP/Karpathy layout of Flickr30K, COCO and LLaVA-cc3m.
 
 `<name>_train.json` is a list of rows {"image", "caption", "image_id"}, one row per caption; `<name>_val.json` and
-`<name>_test.json` are lists of rows {"image", "caption": [one or more captions]}. Image paths are relative to the
-dataset's folder.
+`<name>_test.json` are lists of rows {"image", "caption": [one or more captions]}; a single caption may stand there
+without a list, as it does in LLaVA-cc3m. Image paths are relative to the dataset's folder.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -135,17 +135,17 @@ def _value(row: dict[str, Any], key: str, where: str) -> Any:
 
 
 def captions_of(row: dict[str, Any], where: str, split: SplitName) -> Sequence[Any]:
-    """Return a row's captions as they stand there: one in training, a list in the other splits.
+    """Return a row's captions as they stand there: one in training, one or a list in the other splits.
 
     Raises:
-        ValueError: the row has none, or `val` or `test` has no list; the message begins with `where`.
+        ValueError: the row has none, or `val` or `test` has neither text nor a list; the message begins with `where`.
     """
     caption = _value(row, "caption", where)
-    if split == "train":
+    if split == "train" or isinstance(caption, str):
         return [caption]
     if not isinstance(caption, list) or not caption:
-        raise ValueError(f"{where}: expected 'caption' to be a list of one or more captions, found {caption!r}. "
-                         "Correct or remove the row")
+        raise ValueError(f"{where}: expected 'caption' to be text or a list of one or more captions, found "
+                         f"{caption!r}. Correct or remove the row")
     return caption
 
 

@@ -54,7 +54,7 @@ KNOWN = {
         "flickr-terms-of-use", "https://cocodataset.org/#termsofuse"),
     "cc3m": KnownSet(
         "LLaVA-cc3m", "cc3m",
-        {"max_caption_words": 30, "max_test": 10_000,
+        {"max_caption_words": 30, "max_val": 10_000, "max_test": 10_000,
          "annotations": {split: f"captions_{split}zx2025.json" for split in ("train", "val", "test")}},
         "Images of Conceptual Captions 3M (Sharma et al., 2018) as LLaVA selected them. Google lets the captions be "
         "used for any purpose and asks to be named as their source; the images are from the web and belong to their "

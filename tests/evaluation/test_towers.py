@@ -1,5 +1,7 @@
 """Two-tower models: the image encoder as a function of its parameters, and both kinds of students."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from repblend.evaluation.evaluate import Evaluator
 from repblend.evaluation.student import Recipe
 from repblend.evaluation.towers import EncoderAndHead, HeadPair, one_by_one
 from repblend.matching.gradient import (
+    MatchingGradient,
     Segment,
     constant_memory_gradient,
     kept_graphs_gradient,
@@ -18,7 +21,7 @@ from repblend.matching.gradient import (
 )
 from repblend.matching.losses import LOSSES, cosine_logits
 from repblend.matching.perturbation import Blend
-from repblend.matching.second_order import with_fastest_second_order
+from repblend.matching.second_order import SECOND_ORDER, with_fastest_second_order
 from repblend.matching.similarity import LowRankSimilarity
 from repblend.matching.step import InnerStep, Objective, PerModality, SyntheticData, inner_loss
 
@@ -70,6 +73,18 @@ def test_every_parameter_has_its_place_in_the_flat_vector(encoder: ImageEncoder)
     assert all(changed)
 
 
+class Attentive(nn.Module):
+    """A small encoder with attention, as vision transformers have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.mix = nn.Conv2d(3, 6, 2, stride=2), nn.Linear(2, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        parts = self.patches(images).flatten(2).mT.chunk(3, dim=-1)  # three of (B, T, 2)
+        return self.mix(nn.functional.scaled_dot_product_attention(*(part[:, None] for part in parts))[:, 0].mean(1))
+
+
 def problem(encoder: ImageEncoder) -> tuple:
     draws = torch.Generator().manual_seed(1)
     towers = EncoderAndHead(encoder, HeadSpec(3, 5))
@@ -97,6 +112,19 @@ def test_the_chosen_way_agrees_with_differentiating_the_encoders_backward_pass(e
     ours, theirs = constant_memory_gradient(*problem(encoder)), kept_graphs_gradient(*problem(encoder))
     for name, value in ours.data.items():
         torch.testing.assert_close(value, theirs.data[name], rtol=1e-9, atol=1e-12, msg=name)
+        assert value.abs().max() > 0
+
+
+@pytest.mark.parametrize("gradient", [constant_memory_gradient, kept_graphs_gradient, unrolled_gradient])
+def test_an_encoder_with_attention_can_be_matched(gradient: Callable[..., MatchingGradient]) -> None:
+    draws, module = torch.Generator().manual_seed(4), Attentive().double()
+    for value in module.parameters():
+        value.data = torch.randn(value.shape, generator=draws, dtype=torch.float64)
+    data, rates, segment, steps, student, *rest = problem(ImageEncoder(module, 5, (0.5,) * 3, (0.5,) * 3))
+    ways = [gradient(data, rates, segment, steps, student._replace(second_order=name), *rest).data
+            for name in SECOND_ORDER]
+    for name, value in ways[0].items():
+        torch.testing.assert_close(value, ways[1][name], rtol=1e-9, atol=1e-12, msg=name)
         assert value.abs().max() > 0
 
 

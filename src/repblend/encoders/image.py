@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 FOLDABLE = (nn.Conv2d, Conv2dSame)
@@ -77,11 +78,12 @@ class ImageEncoder:
     def encode_with(self, images: Tensor, flat: Tensor) -> Tensor:
         """Return features (B, D) of normalised images (B, 3, H, H) under other parameters (P,).
 
-        Differentiable in both; the derivative along a direction of the parameters may be taken as well.
+        Differentiable twice in both; the derivative along a direction of the parameters may be taken as well.
         """
         parameters = dict(zip(self.shapes, self.unflatten(flat), strict=True))
-        return torch.func.functional_call(self._module, parameters,
-                                          (images.contiguous(memory_format=torch.channels_last),))
+        with sdpa_kernel(SDPBackend.MATH):  # of attention in one kernel there is no second derivative
+            return torch.func.functional_call(self._module, parameters,
+                                              (images.contiguous(memory_format=torch.channels_last),))
 
 
 def _channels_last_order(value: Tensor) -> Tensor:

@@ -101,10 +101,12 @@ def test_repblend_and_lors_differ_where_their_scripts_do(name: str, budget: int,
 
 
 @pytest.mark.parametrize("budget", [100, 200, 500])
-def test_mtt_vl_is_as_its_readme_has_it_for_100_pairs(budget: int, composed: dict[str, Params]) -> None:
-    found = composed["flickr30k"].distill.settings(f"mtt-vl-{budget}")
-    assert (found.loss, found.logit_scale, found.batch_size, found.iterations, found.max_start) == (
-        "infonce", "log", 100, 2000, 2)
+@pytest.mark.parametrize("name", NAMES)
+def test_mtt_vl_is_everywhere_as_its_readme_has_it_for_100_pairs(name: str, budget: int,
+                                                                 composed: dict[str, Params]) -> None:
+    found = composed[name].distill.settings(f"mtt-vl-{budget}")
+    assert (found.loss, found.logit_scale, found.batch_size, found.iterations, found.max_start, found.normaliser,
+            found.temperature) == ("infonce", "log", 100, 2000, 2, "separate", 0.07)
     assert (found.optimiser.lr.images, found.optimiser.lr.texts) == (1000, 1000)
 
 

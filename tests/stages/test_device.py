@@ -31,7 +31,7 @@ def context(stage: str, folder: Path, device: str, cell: Cell | None = None) -> 
     """Tiny, with dropout everywhere and text features drawn anew."""
     content = tiny_content()
     content["compute"]["device"] = device
-    content["evaluate"]["num_seeds"] = 2
+    content["evaluate"] |= {"num_seeds": 2, "protocol": "last"}
     for name in ("full_data", "encoder_students", "distilled"):
         content["evaluate"][name] = {"epochs": 1, "scored_intervals": 1}
     content["heads"]["dropout"] = content["encoder_experts"]["head_dropout"] = 0.1
@@ -123,6 +123,12 @@ def test_metrics_say_where_and_features_are_the_same(both: tuple[Path, Path]) ->
         assert found == pytest.approx(expected, abs=3)
     features = [read_tensors(folder / "features/val.safetensors")[0]["images"] for folder in both]
     torch.testing.assert_close(*features)
+
+
+@pytest.mark.parametrize("name", ["repblend-50", "lors-50", "full-data", "full-data+encoder-students"])
+def test_whatever_is_scored_has_the_protocol_that_counts(both: tuple[Path, Path], name: str) -> None:
+    found = read_json(Paths(both[0]).metrics("evaluate", name))
+    assert found["protocol"] == "last" and found["protocols"]["last"]["seeds"][0]["epoch"] == found["scored_epochs"][-1]
 
 
 def test_the_pretended_gpu_refuses_what_a_gpu_refuses() -> None:

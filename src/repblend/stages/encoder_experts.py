@@ -58,9 +58,10 @@ def _import(context: StageContext, encoder: ImageEncoder, model: StudentModel) -
 def _scores(context: StageContext, model: StudentModel, num_pairs: int) -> Scores:
     """Score every snapshot of every expert."""
     trajectories = TrajectoryStore(context.paths.encoder_experts)
-    every = context.params.encoder_experts.steps_between_snapshots(num_pairs)
+    every, evaluate = context.params.encoder_experts.steps_between_snapshots(num_pairs), context.params.evaluate
     scores = Scores(model.towers.student, {"val": model.val, "test": model.test},
-                    [every * index for index in range(trajectories.num_snapshots)])
+                    [every * index for index in range(trajectories.num_snapshots)],
+                    protocol=evaluate.protocol, candidates=evaluate.candidates)
     for index, step in enumerate(scores.epochs):
         experts = [trajectories.snapshot(expert, index) for expert in range(len(trajectories))]
         stacked = PerModality(*map(torch.stack, zip(*experts, strict=True)))

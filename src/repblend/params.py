@@ -348,6 +348,9 @@ class Transfer(Section):
     """Image encoders that did not take part in the distillation, by their names in the registry."""
     num_icons: Positive
     """Images of the zero-shot retrieval task."""
+    head_width: Literal["same", "image-features"] = optional("same")
+    """Width of the heads on another image encoder: that of `heads.width`, or, as released heads have it, that of the
+    encoder's features."""
 
 
 class StudentRates(Section):

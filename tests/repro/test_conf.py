@@ -151,6 +151,7 @@ def test_heads_are_as_wide_as_the_image_features(name: str, encoders: tuple[str,
                                                  composed: dict[str, Params]) -> None:
     found = composed[name]
     assert (found.encode.image_encoder, found.encode.text_encoder) == encoders and found.heads.width == width
+    assert found.transfer.head_width == "image-features"  # on other encoders as well
 
 
 @pytest.mark.parametrize(("name", "words", "words_of"), [

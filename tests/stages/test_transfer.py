@@ -20,7 +20,7 @@ from repblend.evaluation.zero_shot import word_task
 from repblend.matching.similarity import LowRankSimilarity
 from repblend.matching.step import PerModality, Student
 from repblend.matching.synthetic_set import SyntheticSet
-from repblend.params import Params, Section
+from repblend.params import Params
 from repblend.stages import encode, evaluate, prepare, transfer
 from repblend.stages.context import Cell, Paths, StageContext
 from repblend.store import read_json
@@ -31,19 +31,10 @@ ENCODERS = ["efficientnet_lite0", "efficientnet_lite2"]
 NUM_ICONS = 15
 
 
-class Transfer(Section):
-    architectures: list[str]
-    num_icons: int
-
-
-class WithTransfer(Params):
-    transfer: Transfer
-
-
-def tiny_params() -> WithTransfer:
+def tiny_params(**changes: str) -> Params:
     content = tiny_content()
-    content["transfer"] = {"architectures": ENCODERS, "num_icons": NUM_ICONS}
-    return WithTransfer.model_validate(content)
+    content["transfer"] = {"architectures": ENCODERS, "num_icons": NUM_ICONS} | changes
+    return Params.model_validate(content)
 
 
 def context(stage: str, folder: Path) -> StageContext:
@@ -151,3 +142,10 @@ def test_a_second_run_writes_the_same_bytes(workspace: Path) -> None:
     before = path.read_bytes()
     transfer.run(context("transfer", workspace))
     assert path.read_bytes() == before
+
+
+def test_heads_on_another_encoder_are_as_wide_as_asked_for() -> None:
+    for changes, width in (({}, 16), ({"head_width": "same"}, 16), ({"head_width": "image-features"}, 960)):
+        found = transfer.heads_on(960, 768, tiny_params(**changes))
+        assert [(side.d_in, side.d) for side in (found.img, found.txt)] == [
+            (960, width), (768, width)]

@@ -85,8 +85,7 @@ def _students_on(context: StageContext, subject: Subject, encoder: ImageEncoder)
     params, paths, features = context.params, context.paths, subject.features
     if trains_encoder(subject.cell, params):
         return encoder_students(encoder, params, paths, features)
-    heads = HeadPair.of_widths(encoder.feature_dim, features.train_texts.shape[-1], params.heads.width,
-                               params.heads.dropout)
+    heads = heads_on(encoder.feature_dim, features.train_texts.shape[-1], params)
 
     def seen(split: SplitFeatures, images: tuple[AnnotatedImage, ...]) -> SplitFeatures:
         pixels = read_pixels(paths, images, params.data.image_size, encoder)
@@ -94,6 +93,12 @@ def _students_on(context: StageContext, subject: Subject, encoder: ImageEncoder)
 
     return head_students(encoder, heads, seen(features.val, subject.annotations.val),
                          seen(features.test, subject.annotations.test), params.compute.encoder_chunk)
+
+
+def heads_on(image_width: int, text_width: int, params: Params) -> HeadPair:
+    """Return the heads of students on another image encoder, from the widths of its features and of texts."""
+    width = image_width if params.transfer.head_width == "image-features" else params.heads.width
+    return HeadPair.of_widths(image_width, text_width, width, params.heads.dropout)
 
 
 def _zero_shot(context: StageContext, subject: Subject) -> JSON:

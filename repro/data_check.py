@@ -17,7 +17,7 @@ def main(name: str, folder: Path | None) -> int:
     try:
         root = find_root()
         source = source_of(find_entry(root, name, folder), root)
-        return check_source(root, source)
+        return check_source(root, source) or tell_parameter(root, name, folder)
     except (ValueError, OSError) as error:
         print(f"repro data check: {error}", file=sys.stderr)
         return 1
@@ -38,6 +38,13 @@ def check_source(root: Path, source: Source) -> int:
     write_manifest(source, report)
     journal.unlink(missing_ok=True)
     print(f"Nothing is wrong. Written down in {source.manifest}")
+    return 0
+
+
+def tell_parameter(root: Path, name: str, folder: Path | None) -> int:
+    """Say which parameter leads a run to a folder that was given by hand, unless it does so already; return 0."""
+    if folder is not None and (root / find_entry(root, name).folder).resolve() != folder.resolve():
+        print(f"A run looks where data.folder of its params.yaml says. To use this copy, set it to {folder.absolute()}")
     return 0
 
 

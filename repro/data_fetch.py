@@ -4,6 +4,7 @@ What came is written down in `fetched.json` in the dataset's folder: of each add
 compared with. A file that was fetched once has to be the same the next time.
 """
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from repblend.data.source import source_of
 from repblend.download import Digest, download
 from repblend.stages.lock import only_writer
 from repblend.store import JSON, read_json, sha256, write_json
-from repro.data_check import check_source
+from repro.data_check import check_source, tell_parameter
 from repro.data_entry import find_entry
 from repro.data_sources import ORIGINS, Origin, RemoteFile
 from repro.hub_files import find_hub_files
@@ -28,17 +29,18 @@ def main(name: str, folder: Path | None) -> int:
     """Fetch a dataset and check it; return 0 if it is whole."""
     try:
         root = find_root()
-        origin = _origin(name)
+        origin, given = _origin(name), [] if folder is None else [str(folder)]
         entry = find_entry(root, name, folder)
         place = root / entry.folder
         place.mkdir(parents=True, exist_ok=True)
         with only_writer(root / LOCKS / f"data-{entry.name}.lock", f"{place}"):
             fetch(origin, place)
-        if origin.steps:
-            print(origin.steps.format(folder=place))
-        if origin.by_hand and not (place / origin.by_hand).exists():
+        is_complete = origin.by_hand is not None and (place / origin.by_hand).exists()
+        if origin.steps and not is_complete:
+            print(origin.steps.format(folder=place, check=shlex.join(["repro", "data", "check", name, *given])))
+        if origin.by_hand and not is_complete:
             return 1
-        return check_source(root, source_of(entry, root))
+        return check_source(root, source_of(entry, root)) or tell_parameter(root, name, folder)
     except (ValueError, OSError) as error:
         print(f"repro data fetch: {error}", file=sys.stderr)
         return 1

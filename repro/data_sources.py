@@ -44,9 +44,12 @@ class Origin:
     files: tuple[RemoteFile, ...] = ()
     hub: tuple[HubFiles, ...] = ()
     steps: str = ""
-    """What remains to be done by hand; `{folder}` is the dataset's folder. Empty: nothing."""
+    """What remains to be done by hand; `{folder}` is the dataset's folder, `{check}` the command that checks it. Empty:
+    nothing.
+    """
     by_hand: str | None = None
-    """What those steps put into the dataset's folder; without it there is nothing to check yet."""
+    """What those steps put into the dataset's folder: once it is there they are done, before there is nothing to check.
+    """
 
 
 def _annotations(prefix: str, md5: Mapping[str, str]) -> tuple[RemoteFile, ...]:
@@ -62,7 +65,7 @@ ORIGINS: dict[str, Origin] = {
   2. You get flickr30k-images.tar.gz by mail. Unpack it:
        tar -xzf flickr30k-images.tar.gz -C {folder}
      so that {folder}/flickr30k-images/1000092795.jpg is there (31,783 images, of which 31,014 are used).
-  3. Run `repro data check flickr30k`.""",
+  3. Run `{check}`.""",
         by_hand="flickr30k-images"),
     "coco": Origin(
         files=(*_annotations("coco_karpathy", {"train": "aa31ac474cf6250ebb81d18348a07ed8",
@@ -77,6 +80,6 @@ ORIGINS: dict[str, Origin] = {
                                                          for split in ("train", "val", "test"))),
              HubFiles("datasets/liuhaotian/LLaVA-CC3M-Pretrain-595K", ("images.zip",), unpacked=True)),
         steps="""Annotations and images come from two publishers. If images are missing, look how the annotations name
-them (key "image"), and move the images in {folder} to where that says; then run `repro data check cc3m`."""),
+them (key "image"), and move the images in {folder} to where that says; then run `{check}`."""),
 }
 """By the name that commands and profiles give a dataset."""

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shlex
+import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,8 +110,15 @@ def test_flickr30k_comes_without_images_and_the_steps_by_hand_are_printed(
     printed = capsys.readouterr().out
     assert "Ask for them at https://shannon.cs.illinois.edu" in printed
     assert f"-C {Path.cwd() / 'data/flickr30k'}" in printed and "repro data check flickr30k" in printed
-    (served / "flickr30k-images").rename("data/flickr30k/flickr30k-images")  # the steps
+    assert data_fetch.main("flickr30k", Path("else where")) == 1
+    assert "Run `repro data check flickr30k 'else where'`" in capsys.readouterr().out
+    shutil.copytree(served / "flickr30k-images", "data/flickr30k/flickr30k-images")  # the steps
     assert data_check.main("flickr30k", None) == 0
+    (served / "flickr30k-images").rename("else where/flickr30k-images")
+    assert "data.folder" not in capsys.readouterr().out
+    assert data_fetch.main("flickr30k", Path("else where")) == 0
+    printed = capsys.readouterr().out
+    assert "Ask for them" not in printed and f"set it to {Path.cwd() / 'else where'}" in printed
 
 
 def test_the_hub_says_where_files_lie_and_their_hashes(

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -97,6 +98,18 @@ def test_repeats_are_no_fault_of_a_set_whose_counts_are_the_published_ones(tmp_p
     published = look(raw, expected={"train": {"images": 4, "captions": 20}})
     assert published.problems == [] and len(published.notes) == 1
     assert len(look(raw, expected={"train": {"images": 4, "captions": 21}}).problems) == 2
+
+
+def test_what_was_found_of_one_copy_is_not_believed_of_another(tmp_path: Path) -> None:
+    """A copy that keeps times of change, as `rsync -a` makes it, and has a damaged image of the same size."""
+    raw, journal = shaped.flickr30k(tmp_path / "raw", 6, 3, 4), tmp_path / "journal.jsonl"
+    assert check(source(raw), journal).problems == []
+    shutil.copytree(raw, tmp_path / "copy")
+    image = next((tmp_path / "copy").rglob("*.jpg"))
+    status = image.stat()
+    image.write_bytes(bytes(status.st_size))
+    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert [image.name in problem for problem in check(source(tmp_path / "copy"), journal).problems] == [True]
 
 
 def test_faults_of_shards_are_named(tmp_path: Path) -> None:

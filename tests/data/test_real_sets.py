@@ -115,13 +115,14 @@ def test_hashes_are_the_same_after_an_interruption(tmp_path: Path) -> None:
         status = (raw / name).stat()
         return json.dumps({"file": name, "state": [status.st_size, status.st_mtime_ns], "finding": finding})
 
+    purpose = json.dumps({"purpose": ["files", str(raw.resolve()), "hash_only"]})
     journal = workspace / "checkpoints/prepare/images.jsonl"
     journal.parent.mkdir(parents=True, exist_ok=True)
-    journal.write_text("\n".join([json.dumps({"purpose": ["files", "hash_only"]}), line(first, made_up),
+    journal.write_text("\n".join([purpose, line(first, made_up),
                                   line(second, images[second])[:40]]))
     resumed = json.loads((prepared(workspace) / "images.json").read_text())["images"]
     assert resumed == images | {first: made_up}  # what the journal says is believed
     (raw / first).touch()
-    journal.write_text("\n".join([json.dumps({"purpose": ["files", "hash_only"]}), line(first, made_up)]) + "\n")
+    journal.write_text("\n".join([purpose, line(first, made_up)]) + "\n")
     (raw / first).write_bytes((raw / first).read_bytes())  # changed since: looked at again
     assert (prepared(workspace) / "images.json").read_bytes() == expected

@@ -62,11 +62,11 @@ def index_images(folder: Path, shards: str | None, names: Iterable[str], look: L
     Raises:
         ValueError: no shard fits the pattern.
     """
-    names = sorted(set(names))
+    names, place = sorted(set(names)), str(folder.resolve())  # another copy's files may have the same size and time
     if shards is None:
-        return _index_files(folder, names, look, Journal(journal_file, ["files", look.__name__]))
+        return _index_files(folder, names, look, Journal(journal_file, ["files", place, look.__name__]))
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
-    return _index_shards(folder, shards, names, look, Journal(journal_file, ["shards", look.__name__, digest]))
+    return _index_shards(folder, shards, names, look, Journal(journal_file, ["shards", place, look.__name__, digest]))
 
 
 def _index_files(folder: Path, names: Sequence[str], look: Look, journal: Journal) -> ImageIndex:

@@ -11,7 +11,7 @@ from typing import Any
 from repblend.data.karpathy import SPLITS, annotation_file
 from repblend.data_params import OpenMojiData, OwnData
 from repblend.encoders.hub import record_of
-from repblend.encoders.pins import checkpoint_of
+from repblend.encoders.pins import checkpoint_of, local_folder
 from repblend.params import Params
 from repblend.report.tables import results_text
 from repblend.sections import Section
@@ -57,8 +57,9 @@ TRANSFERS = ("transfer-coreset", "transfer-distilled", "transfer-encoder")
 
 
 def _brought(params: Params) -> Brought:
-    data, imports = _dataset(params), _imports(params)
-    return Brought((*data.folders, *imports.folders), {**data.files, **imports.files}, _records(params))
+    data, imports, encoders = _dataset(params), _imports(params), _local_encoders(params)
+    return Brought((*data.folders, *imports.folders, *encoders.folders),
+                   {**data.files, **imports.files, **encoders.files}, _records(params))
 
 
 def _dataset(params: Params) -> Brought:
@@ -76,12 +77,24 @@ def _dataset(params: Params) -> Brought:
 
 def _records(params: Params) -> dict[str, list[Path]]:
     """The records of checkpoints that the source does not pin. Other stages depend on what `encode` writes."""
-    used = {"encode": [params.encode.image_encoder, params.encode.text_encoder],
-            **dict.fromkeys(TRANSFERS, params.transfer.architectures)}
     found = {stage: [record_of(checkpoint) for name in names
                      if (checkpoint := checkpoint_of(name)) and not checkpoint.is_pinned]
-             for stage, names in used.items()}
+             for stage, names in _encoders(params).items()}
     return {stage: records for stage, records in found.items() if records}
+
+
+def _local_encoders(params: Params) -> Brought:
+    """Folders of the user's own weights; the name of any other encoder, or its record, says which weights it has."""
+    found = {stage: list(dict.fromkeys(folder for name in names if (folder := local_folder(name))
+                                       and folder.is_absolute())) for stage, names in _encoders(params).items()}
+    files = {stage: folders for stage, folders in found.items() if folders}
+    return Brought(tuple(dict.fromkeys(folder for folders in files.values() for folder in folders)), files)
+
+
+def _encoders(params: Params) -> dict[str, list[str]]:
+    """The stages that encode what no other stage has encoded, and with what."""
+    return {"encode": [params.encode.image_encoder, params.encode.text_encoder],
+            **dict.fromkeys(TRANSFERS, params.transfer.architectures)}
 
 
 def _images(params: UfcParams) -> Brought:

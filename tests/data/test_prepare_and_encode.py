@@ -20,7 +20,10 @@ from repblend.data.images import normalise
 from repblend.data.karpathy import read_annotations
 from repblend.data.views import CropOfSquare, ViewSource
 from repblend.encoders.registry import load_image_encoder, load_text_encoder
-from repblend.params import read_yaml
+from repblend.params import Params, read_yaml
+from repblend.stages import encode
+from repblend.stages.context import Paths, StageContext
+from tests.tiny import tiny_content
 
 ROOT = Path(__file__).parents[2]
 VAL, TEST, TRAIN, VIEWS, SIZE = 5, 6, 12, 3, 32
@@ -135,6 +138,24 @@ def test_a_killed_run_goes_on_where_it_stopped_to_the_same_bytes(workspace: Path
     assert list((folder / "checkpoints/encode").iterdir()) == []
     done = re.search(r"encode train_images.safetensors: (\d+) image done", (folder / "logs/encode.log").read_text())
     assert int(done[1]) < TRAIN * VIEWS
+
+
+def test_what_another_encoder_left_unfinished_is_not_gone_on_with(tmp_path: Path) -> None:
+    """Weights in a folder of one's own, or fetched again from the hub, may be others under the same name."""
+    weights, record = tmp_path / "mine/model.safetensors", tmp_path / "conf/checkpoints/owner--name.json"
+    for file in (weights, record):
+        file.parent.mkdir(parents=True)
+        file.write_text("old")
+    content = tiny_content()
+    content["encode"] |= {"image_encoder": f"timm:local-dir:{weights.parent}",
+                          "text_encoder": "transformers:owner/name"}
+    context = StageContext("encode", None, Params.model_validate(content), Paths(tmp_path))
+    first = encode._unfinished(context)
+    assert encode._unfinished(context) == first and first.is_dir()
+    for file in (weights, record):
+        file.write_text("new")
+        assert encode._unfinished(context) != first and not first.exists()
+        file.write_text("old")
 
 
 def test_float16_halves_the_training_features_and_rounds_them(workspace: Path, tmp_path: Path) -> None:

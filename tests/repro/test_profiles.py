@@ -22,7 +22,7 @@ from repro.kinds import KINDS, MULTIMODAL, Brought
 from repro.pipeline import pipeline_for, yaml_text
 from repro.profiles import Profile, members, names, profile_of, profiles_of
 from repro.runner import Engine, Wishes
-from repro.workspace import find_root, git, workspace_environment
+from repro.workspace import find_root, workspace_environment
 from tests import shaped
 from tests.end_to_end.workspace import Workspace
 from tests.tiny import tiny_content
@@ -88,13 +88,6 @@ def test_a_suite_is_its_profiles() -> None:
     assert members(ROOT, "paper") == ("flickr30k", "coco", "cc3m")
     with pytest.raises(ValueError, match="--profile paper: expected one profile"):
         profile_of(ROOT, "paper")
-
-
-def test_only_workspaces_that_were_run_are_committed() -> None:
-    """Any other would be taken as the user's: old values, and no `repro profile NAME data.folder=...`."""
-    files = [Path(file) for file in git(ROOT, "ls-files", "profiles").splitlines()]
-    written, run_once = ({file.parent for file in files if file.name == name} for name in ("params.yaml", "dvc.lock"))
-    assert written == run_once
 
 
 def test_an_unknown_profile_is_refused_with_those_there_are() -> None:
@@ -254,6 +247,17 @@ def test_imported_experts_are_what_their_stage_depends_on_and_imported_sets_are_
     (tmp_path / "clone/downloads/distilled_3000.pt").write_text("x")
     link(tmp_path / "clone", tmp_path / "checkout", found.folders)
     assert (tmp_path / "checkout/downloads/distilled_3000.pt").read_text() == "x"
+
+
+def test_local_encoders_are_seen_by_containers_and_what_encoding_depends_on() -> None:
+    content = tiny_content()
+    content["encode"] |= dict.fromkeys(("image_encoder", "text_encoder"), "open_clip:local-dir:/mine/clip")
+    content["transfer"]["architectures"] = ["timm:local-dir:/mine/vit", "efficientnet_lite0"]
+    found = KINDS[MULTIMODAL].brought(Params.model_validate(content))
+    assert found.folders == (Path("/mine/clip"), Path("/mine/vit"))
+    stages = pipeline_for(ROOT / "dvc.yaml", Path("../.."), found.dependencies)["stages"]
+    assert [stages[name]["deps"][-1] for name in ("encode", "transfer-distilled")] == ["/mine/clip", "/mine/vit"]
+    assert "/mine/vit" not in stages["encode"]["deps"] and stages["encode"]["deps"].count("/mine/clip") == 1
 
 
 def test_a_checkout_sees_the_folders_that_git_does_not_have(tmp_path: Path) -> None:

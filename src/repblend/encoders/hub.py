@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from repblend.clone import repository_of
-from repblend.encoders.pins import Checkpoint, File, checkpoint_of
+from repblend.encoders.pins import Checkpoint, File, checkpoint_of, local_folder
 from repblend.store import JSON, read_json, sha256
 
 HUB = Path("data/hub")
@@ -84,6 +84,19 @@ def checked_snapshot(encoder: str, workspace: Path) -> Path | None:
         raise ValueError(f"{'; '.join(found)}. Stages do not use the network: fetch the weights with "
                          f"`repro checkpoints fetch {encoder}`")
     return snapshot(pinned, root)
+
+
+def identifying_files(encoders: Iterable[str], workspace: Path) -> list[Path]:
+    """Return the files that say which weights encoders have, where neither the source nor a package does: what the
+    first fetch recorded, and all files of a user's own folder.
+    """
+    found: list[Path] = []
+    for name in encoders:
+        if (folder := local_folder(name)) is not None:
+            found += sorted((workspace / folder).rglob("*"))
+        elif (checkpoint := checkpoint_of(name)) is not None:
+            found.append(repository_of(workspace) / record_of(checkpoint))
+    return [path for path in dict.fromkeys(found) if path.is_file()]
 
 
 def checkpoints_used(encoders: Iterable[str], workspace: Path) -> JSON:

@@ -6,6 +6,7 @@ counts. Nothing here imports torch or touches a network.
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from repblend.store import JSON
 
@@ -120,6 +121,14 @@ _FILES_OF = {
     "open_clip": ("open_clip_config.json", OPEN_CLIP_WEIGHTS),
 }
 """What a library reads of a repository that the table does not hold."""
+_LOCAL = ("local-dir:", "/", "./", "../")
+"""How a user's own folder begins, after the library's prefix."""
+
+
+def local_folder(encoder: str) -> Path | None:
+    """Return the user's own folder that an encoder's name leads to, or None if it leads elsewhere."""
+    library, _, rest = encoder.partition(":")
+    return Path(rest.removeprefix("local-dir:")) if library in _FILES_OF and rest.startswith(_LOCAL) else None
 
 
 def checkpoint_of(encoder: str) -> Checkpoint | None:
@@ -134,7 +143,7 @@ def checkpoint_of(encoder: str) -> Checkpoint | None:
     if encoder in CHECKPOINTS:
         return CHECKPOINTS[encoder]
     library, _, rest = encoder.partition(":")
-    if library not in _FILES_OF or rest.startswith(("local-dir:", "/", "./", "../")):
+    if library not in _FILES_OF or rest.startswith(_LOCAL):
         return None
     repository = rest.removeprefix("hf-hub:")
     if library == "timm" and repository and "/" not in repository:

@@ -21,7 +21,7 @@ from repblend.data.prefetch import prefetched
 from repblend.data.resumable import Journal, Part, fill
 from repblend.data.tensor_file import TensorFile, TensorSpec
 from repblend.data.views import ViewSource
-from repblend.encoders.hub import checkpoints_used
+from repblend.encoders.hub import checkpoints_used, identifying_files
 from repblend.encoders.image import ImageEncoder, encode_in_chunks
 from repblend.encoders.registry import load_image_encoder, load_text_encoder
 from repblend.encoders.text import CaptionEncoder
@@ -141,7 +141,9 @@ def _owners(images: tuple[AnnotatedImage, ...]) -> Tensor:
 
 def _unfinished(context: StageContext) -> Path:
     """Return the folder of this work; what is left of any other is removed, for it may be large."""
-    inputs = sorted(context.paths.data.glob("*.json"))
+    encode = context.params.encode
+    inputs = [*sorted(context.paths.data.glob("*.json")),
+              *identifying_files([encode.image_encoder, encode.text_encoder], context.paths.root)]
     folder = context.paths.checkpoint(context.stage, work_fingerprint(context, SECTIONS, inputs))
     folder.mkdir(parents=True, exist_ok=True)
     for other in folder.parent.iterdir():

@@ -19,7 +19,7 @@ from repblend.data.source import Source, source_of
 from repblend.data_params import OwnData, RealData
 from repro import data_check
 from tests import shaped
-from tests.data.real import ENTRY, prepared, workspace_with
+from tests.data.real import ENTRY, prepared, refusal, workspace_with
 from tests.tiny import ROOT
 
 
@@ -98,6 +98,14 @@ def test_repeats_are_no_fault_of_a_set_whose_counts_are_the_published_ones(tmp_p
     published = look(raw, expected={"train": {"images": 4, "captions": 20}})
     assert published.problems == [] and len(published.notes) == 1
     assert len(look(raw, expected={"train": {"images": 4, "captions": 21}}).problems) == 2
+
+
+def test_a_file_of_ones_own_is_not_replaced_by_the_manifest(tmp_path: Path) -> None:
+    raw = shaped.flickr30k(tmp_path / "raw", 6, 3, 4)
+    (raw / "manifest.json").write_text('[{"image": "a.jpg", "caption": "a"}]')
+    with pytest.raises(ValueError, match=r"manifest\.json: expected what `repro data check` writes.*Rename it"):
+        look(raw)
+    assert "found another file" in refusal(workspace_with(tmp_path, {"name": "flickr30k", "folder": "raw"}))
 
 
 def test_what_was_found_of_one_copy_is_not_believed_of_another(tmp_path: Path) -> None:

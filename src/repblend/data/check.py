@@ -13,7 +13,7 @@ from repblend.data.image_index import index_images, whole_image
 from repblend.data.karpathy import SPLITS, clean, in_two_splits, second_row
 from repblend.data.own import OwnCaptions, split_by_hash
 from repblend.data.rows import ParsedRow, RawRow
-from repblend.data.source import Source, count_problems
+from repblend.data.source import Source, count_problems, recorded_images
 from repblend.data_params import SplitName
 from repblend.store import JSON, sha256, write_json
 
@@ -85,8 +85,9 @@ def check(source: Source, journal: Path) -> Report:
         journal: where to keep which images are right already; the next look goes on there.
 
     Raises:
-        ValueError: the pattern of shards fits no file.
+        ValueError: the pattern of shards fits no file, or the folder has another file of the manifest's name.
     """
+    recorded_images(source)  # what the manifest would replace must not be somebody's own
     rows = _look_at_rows(source)
     counts = _counts(source, rows)
     wrong_counts = count_problems(source, counts)

@@ -19,6 +19,7 @@ from repblend.store import JSON, atomic_path, folder_sha256, read_json, sha256, 
 
 MANIFEST = "manifest.json"
 """In a dataset's folder: what `repro data check` found there, and the hash of every image."""
+MANIFEST_KEYS = {"name", "counts", "images", "annotations"}
 SHOWN_PROBLEMS = 10
 
 
@@ -105,9 +106,24 @@ def build(prepared: Path, source: Source, data: RealData, journal: Path) -> JSON
     return manifest
 
 
+def recorded_images(source: Source) -> dict[str, JSON]:
+    """Return what `repro data check` wrote down of every image; nothing if it did not.
+
+    Raises:
+        ValueError: the file of that name was not written by it.
+    """
+    if not source.manifest.is_file():
+        return {}
+    content = read_json(source.manifest)
+    if not isinstance(content, dict) or not content.keys() >= MANIFEST_KEYS:
+        raise ValueError(f"{source.manifest}: expected what `repro data check` writes, found another file. "
+                         "Rename it")
+    return content["images"]
+
+
 def _known_images(source: Source, names: list[str], journal: Path) -> dict[str, JSON]:
     """Return the record of every image: from the folder's manifest if that may hold, else by looking at the images."""
-    recorded = read_json(source.manifest)["images"] if source.manifest.is_file() else {}
+    recorded = recorded_images(source)
     known = {name: recorded[name] for name in names if name in recorded}
     if len(known) == len(names) and all(_has_its_size(source, name, record) for name, record in known.items()):
         return known

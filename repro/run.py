@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from repblend.data.known import KNOWN
 from repblend.stages.context import repository_of
 from repblend.store import JSON, read_json, write_json
 from repro.checkpoints import fetch_missing
@@ -52,8 +53,9 @@ def _check_inputs(profile: Profile) -> None:
     files = [*(file for files in brought.files.values() for file in files), *brought.folders]
     absent = missing(repository_of(profile.workspace), dict.fromkeys(files))
     if absent:
-        raise ValueError(f"profile {profile.name}: no such file: {', '.join(map(str, absent))}. Put it there, or say "
-                         f"in {profile.workspace / 'params.yaml'} where it lies")
+        fetch = f" (`repro data fetch {profile.name}` says how)" if profile.name in KNOWN else ""
+        raise ValueError(f"profile {profile.name}: no such file: {', '.join(map(str, absent))}. Put it there{fetch}, "
+                         f"or say in {profile.workspace / 'params.yaml'} where it lies")
 
 
 def _write_record(runner: Runner, root: Path, code: int) -> None:

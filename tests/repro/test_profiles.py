@@ -275,7 +275,11 @@ def test_a_data_set_that_is_not_there_is_named_before_anything_runs(files: Path,
         "# @package _global_\n" + yaml_text(tiny_content() | {"data": {
             "name": "mine", "folder": "data/mine", "image_size": 32, "max_caption_words": 60}}))
     assert run.main([], "mine", Wishes(Engine.LOCAL)) == 1
-    assert f"no such file: {files}/data/mine/mine_train.json, " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"no such file: {files}/data/mine/mine_train.json, " in said and "repro data fetch" not in said
+    shutil.copytree(ROOT / "conf", files / "conf", dirs_exist_ok=True)
+    assert run.main([], FLICKR, Wishes(Engine.LOCAL)) == 1
+    assert "Put it there (`repro data fetch flickr30k` says how), or say in" in capsys.readouterr().err
 
 
 def commands() -> list[list[str]]:

@@ -1,5 +1,6 @@
 """Two-tower models: the image encoder as a function of its parameters, and both kinds of students."""
 
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -24,6 +25,7 @@ from repblend.matching.perturbation import Blend
 from repblend.matching.second_order import SECOND_ORDER, with_fastest_second_order
 from repblend.matching.similarity import LowRankSimilarity
 from repblend.matching.step import InnerStep, Objective, PerModality, SyntheticData, inner_loss
+from tests.pretend_gpu import pretend_gpu
 
 
 class Convolutional(nn.Module):
@@ -156,6 +158,29 @@ def test_one_by_one_is_vmap() -> None:
     rows, flats = torch.randn(3, 4, 2, generator=draws), torch.randn(3, 2, generator=draws)
     tower = lambda x, flat: torch.sin(x * flat)  # noqa: E731
     torch.testing.assert_close(one_by_one(tower)(rows, flats), torch.func.vmap(tower)(rows, flats))
+
+
+def test_on_a_gpu_only_one_of_them_at_a_time_keeps_its_activations() -> None:
+    draws, kept = torch.Generator().manual_seed(0), []
+    rows, flats = torch.randn(3, 4, 2, generator=draws), torch.randn(3, 2, generator=draws)
+
+    def tower(x: Tensor, flat: Tensor) -> Tensor:
+        inner = x * flat
+        kept.append(weakref.ref(inner))
+        return torch.sin(inner)  # its derivative needs what went in
+
+    def gradient(device: str) -> tuple[Tensor, int]:
+        kept.clear()
+        leaf = flats.to(device).clone().requires_grad_()
+        result = one_by_one(tower)(rows.to(device), leaf)
+        alive = sum(reference() is not None for reference in kept)
+        return torch.autograd.grad(result.sum(), leaf)[0], alive
+
+    here, alive_here = gradient("cpu")
+    with pretend_gpu():
+        there, alive_there = gradient("cuda")
+    assert (alive_here, alive_there) == (3, 0)
+    assert torch.equal(here, there)
 
 
 class DoubleTowers(EncoderAndHead):

@@ -30,8 +30,8 @@ def main(targets: Sequence[str], name: str) -> int:
 def _text(profile: Profile, root: Path, targets: Sequence[str]) -> str:
     params = profile.params()
     rows = plan(profile.workspace, root, params, targets or profile.results())
-    absent = missing(params, root) if isinstance(params, Params) else []
-    parts = [f"Profile {profile.name}, in {profile.workspace}", plan_text(rows)]
+    absent = missing(params, root)
+    parts = [f"Profile {profile.name}, in {profile.workspace}, on device {params.compute.device}", plan_text(rows)]
     return "\n\n".join([*parts, *(["To be fetched first:\n" + "\n".join(absent)] if absent else [])]) + "\n"
 
 

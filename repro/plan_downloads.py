@@ -5,10 +5,12 @@ from pathlib import Path
 from repblend.encoders.hub import is_here
 from repblend.encoders.pins import Checkpoint, checkpoint_of
 from repblend.params import Params
+from repblend.sections import Section
+from repro.data_entry import how_to_bring
 from repro.plan_table import UNKNOWN, size
 
 
-def missing(params: Params, root: Path) -> list[str]:
+def missing(params: Section, root: Path) -> list[str]:
     """Return a line for each thing that has to be fetched, with its size and the command.
 
     Args:
@@ -17,7 +19,7 @@ def missing(params: Params, root: Path) -> list[str]:
     Raises:
         ValueError: an encoder's name leads nowhere.
     """
-    return [*_checkpoints(params, root), *_dataset(params, root)]
+    return [*(_checkpoints(params, root) if isinstance(params, Params) else []), *_dataset(params, root)]
 
 
 def _checkpoints(params: Params, root: Path) -> list[str]:
@@ -35,4 +37,9 @@ def _dataset(params: Params, root: Path) -> list[str]:
     folder = getattr(params.data, "folder", None)
     if folder is None or (root / folder / "manifest.json").is_file():
         return []
-    return [f"dataset {params.data.name}: {root / folder} has no manifest.json. `repro data fetch` says what it takes"]
+    if not isinstance(params, Params):  # no manifest is ever written for it
+        absent = not (root / folder).is_dir()
+        return [f"dataset {params.data.name}: no folder {root / folder}. "
+                f"{how_to_bring(params.data.name, folder)}"] if absent else []
+    return [f"dataset {params.data.name}: {root / folder} has no manifest.json. "
+            f"{how_to_bring(params.data.name, folder)}"]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from repro.plan_state import PlannedStage, State
-from repro.plan_times import Estimate
+from repro.plan_times import ON_A_CPU, Estimate
 
 UNKNOWN = "?"
 HEAD = ("stage", "state", "time", "how known", "memory", "writes", "published: time", "GPU memory")
@@ -14,6 +14,11 @@ measured: when the stage last ran here. extrapolated: the time of a like stage o
 their multiply-accumulates. Where it could be checked, eight in ten were right within a factor of three, all within 8.
 published: by the paper's authors, on GPUs; nothing was measured on a GPU here.
 A stage that runs only because one before it does is left out after all if that one gives the same bytes."""
+
+ON_A_GPU = """\
+This profile computes on a GPU (compute.device: cuda). Times "extrapolated, CPU" are those of this processor without
+one, and so is their sum: they compare stages, and do not say how long a run takes. No GPU's time is known here but
+those that were published, or measured on yours."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ def plan_text(rows: Sequence[Row], words: str = WORDS) -> str:
     lines = [HEAD, *(_cells(row) for row in rows), _sums(rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([*table, "", words])
+    on_a_cpu = [ON_A_GPU] if any(row.estimate.basis == ON_A_CPU for row in rows) else []
+    return "\n".join([*table, "", *on_a_cpu, words])
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -47,8 +53,10 @@ def _sums(rows: Sequence[Row]) -> tuple[str, ...]:
     known = [row.estimate.seconds for row in runs if row.estimate.seconds is not None]
     unknown = len(runs) - len(known)
     largest = [row.estimate.peak_mib for row in rows if row.estimate.peak_mib is not None]
-    return (f"{len(rows)} stages", f"{len(runs)} run", duration(sum(known)),
-            f"and {unknown} not known" if unknown else "", f"{max(largest) / 1024:.1f} GiB" if largest else UNKNOWN,
+    of_what = [*(["in all, CPU"] if any(row.estimate.basis == ON_A_CPU for row in runs) else []),
+               *([f"and {unknown} not known"] if unknown else [])]
+    return (f"{len(rows)} stages", f"{len(runs)} run", duration(sum(known) if known or not runs else None),
+            ", ".join(of_what), f"{max(largest) / 1024:.1f} GiB" if largest else UNKNOWN,
             size(sum(row.output_bytes or 0 for row in runs)), "", "")
 
 

@@ -22,13 +22,18 @@ SECONDS_PER_ITERATION = {"repblend": 1.71, "lors": 11.5}
 GPU_GIB = {"repblend": 10.17, "lors": 21.78}
 
 
+EXTRAPOLATED = "extrapolated"
+ON_A_CPU = "extrapolated, CPU"
+"""Where the pipeline computes on a GPU: the grid that it is extrapolated from ran on a CPU."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """What one stage needs, as far as it is known."""
 
     seconds: float | None
     basis: str
-    """`measured`, `extrapolated`, or why there is no estimate."""
+    """`measured`, `EXTRAPOLATED`, `ON_A_CPU`, or why there is no estimate."""
     peak_mib: float | None
     """Main memory when this stage last ran, in MiB."""
     published_gpu_seconds: float | None
@@ -77,7 +82,8 @@ def _seconds(stage: PlannedStage, grid: Grid, reference: Grid) -> tuple[float | 
         ratio = work(stage.module, stage.cell, grid.load) / work(stage.module, cell, reference.load)
     except ValueError as error:
         return None, str(error)
-    return reference.records[name]["wall_seconds"] * ratio, "extrapolated"
+    basis = EXTRAPOLATED if grid.params.compute.device == "cpu" else ON_A_CPU
+    return reference.records[name]["wall_seconds"] * ratio, basis
 
 
 def _recorded(grid: Grid) -> Iterator[tuple[str, str, Cell | None]]:

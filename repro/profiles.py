@@ -6,7 +6,7 @@ user's from then on, `dvc.yaml`, made from the clone's, and all outputs. A suite
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ SUITES = {"paper": ("flickr30k", "coco", "cc3m")}
 """Suite -> its profiles, run one after the other."""
 SHOWN = 5
 """Edits that are told before every run."""
-PIPELINE = "# Made from {template} and params.yaml by `repro`, again before every run: what you edit here is lost.\n"
+MADE = "# Made from "
+PIPELINE = MADE + "{template} and params.yaml by `repro`, again before every run: what you edit here is lost.\n"
 PARAMS = "# Composed from conf/profiles/{name}.yaml, which says where the values come from. Yours to edit.\n"
 
 
@@ -79,12 +80,15 @@ def profile_of(root: Path, name: str) -> Profile:
 def profiles_of(root: Path, name: str) -> list[Profile]:
     """Return the profile of that name, or those of the suite, with their workspaces as they have to be.
 
-    A workspace that is not there is made; an edited `params.yaml` is kept, and what is edited is said.
+    A workspace that is not there is made; an edited `params.yaml` is kept, and what is edited is said. Other workspaces
+    that DVC could not load are closed.
 
     Raises:
         ValueError: there is no such profile, or its parameters are not as expected.
     """
-    return [_open(root, member) for member in members(root, name)]
+    wanted = members(root, name)
+    _close_broken(root, wanted)
+    return [_open(root, member) for member in wanted]
 
 
 def members(root: Path, name: str) -> Sequence[str]:
@@ -109,6 +113,31 @@ def _open(root: Path, name: str) -> Profile:
         _tell(f"{FOLDER / name / 'params.yaml'}", edits(profile, composed), name)
     write_pipeline(root, profile)
     return profile
+
+
+def _close_broken(root: Path, wanted: Collection[str]) -> None:
+    """Remove the `dvc.yaml` that was made for other workspaces whose parameters are not as expected: DVC loads every
+    one below the clone's folder, whatever it is asked for, and stops at the first that it cannot resolve.
+    """
+    for pipeline in sorted((root / FOLDER).glob("*/dvc.yaml")):
+        name, params = pipeline.parent.name, FOLDER / pipeline.parent.name / "params.yaml"
+        if name in wanted or _is_of_some_kind(root / params) or not pipeline.read_text("utf-8").startswith(MADE):
+            continue
+        pipeline.unlink()
+        print(f"{params} is missing or not as expected, so profile {name} is left out: its dvc.yaml was removed, "
+              f"which no DVC command here could pass. `repro profile {name}` says what to mend, and then writes it "
+              "again.", file=sys.stderr)
+
+
+def _is_of_some_kind(params: Path) -> bool:
+    def fits(kind: Kind) -> bool:
+        try:
+            validated(kind.params, read_yaml(params), str(params))
+        except ValueError:
+            return False
+        return True
+
+    return any(map(fits, KINDS.values()))
 
 
 def _tell(file: str, lines: Sequence[str], name: str) -> None:

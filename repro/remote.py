@@ -114,7 +114,7 @@ def dvc_repository(root: Path) -> Iterator[Any]:
     """Open the workspace with DVC.
 
     Raises:
-        ValueError: it is none, or its configuration is wrong.
+        ValueError: it is none, its configuration is wrong, or (in the body as well) a file of DVC's cannot be loaded.
     """
     from dvc.exceptions import DvcException  # slow to import, and not needed to explain a command
     from dvc.repo import Repo
@@ -123,8 +123,11 @@ def dvc_repository(root: Path) -> Iterator[Any]:
         repo = Repo(str(root))
     except DvcException as error:
         raise ValueError(f"{root}: DVC cannot open it ({_one_line(error)})") from error
-    with repo:
-        yield repo
+    try:
+        with repo:
+            yield repo
+    except DvcException as error:
+        raise ValueError(f"{root}: DVC stopped ({_one_line(error)})") from error
 
 
 def _counting(count: Count) -> Any:

@@ -5,10 +5,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from repblend.data.known import KNOWN
 from repblend.stages.context import repository_of
 from repblend.store import JSON, read_json, write_json
 from repro.checkpoints import fetch_missing
+from repro.data_entry import how_to_bring
 from repro.inputs import missing
 from repro.profiles import Profile, profiles_of
 from repro.run_page import CONTAINER, write_run_page
@@ -23,8 +23,8 @@ def main(targets: Sequence[str], name: str, wishes: Wishes = ANY) -> int:
     try:
         root = find_root()
         profiles = profiles_of(root, name)
-        for profile in profiles:  # of all before the first runs, which may take days
-            _check_inputs(profile)
+        if absent := [found for profile in profiles if (found := _absent_inputs(profile))]:
+            raise ValueError("\n".join(absent))  # of all before the first runs, which may take days
         return next((code for profile in profiles if (code := _run(profile, targets, choose(wishes, root)))), 0)
     except (ValueError, OSError) as error:
         print(f"repro run: {error}", file=sys.stderr)
@@ -47,15 +47,19 @@ def _run(profile: Profile, targets: Sequence[str], runner: Runner) -> int:
     return 0
 
 
-def _check_inputs(profile: Profile) -> None:
-    """Check that the user's files are there: DVC would say no more than that an input is missing."""
-    brought = profile.brought()
+def _absent_inputs(profile: Profile) -> str | None:
+    """Say which of the user's files are not there: DVC would say no more than that an input is missing."""
+    root, brought, data = repository_of(profile.workspace), profile.brought(), profile.params().data
     files = [*(file for files in brought.files.values() for file in files), *brought.folders]
-    absent = missing(repository_of(profile.workspace), dict.fromkeys(files))
-    if absent:
-        fetch = f" (`repro data fetch {profile.name}` says how)" if profile.name in KNOWN else ""
-        raise ValueError(f"profile {profile.name}: no such file: {', '.join(map(str, absent))}. Put it there{fetch}, "
-                         f"or say in {profile.workspace / 'params.yaml'} where it lies")
+    absent = missing(root, dict.fromkeys(files))
+    outermost = [path for path in absent if not any(other in path.parents for other in absent)]
+    if not outermost:
+        return None
+    folder = getattr(data, "folder", None)
+    of_data = folder is not None and any(path.is_relative_to(root / folder) for path in outermost)
+    return (f"profile {profile.name}: no such file: {', '.join(map(str, outermost))}. Put it there, or say in "
+            f"{profile.workspace / 'params.yaml'} where it lies"
+            + (f". {how_to_bring(data.name, folder)}" if of_data else ""))
 
 
 def _write_record(runner: Runner, root: Path, code: int) -> None:

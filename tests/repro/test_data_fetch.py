@@ -183,3 +183,16 @@ def test_the_readme_names_these_commands_and_entries_that_are_valid(tmp_path: Pa
     (tmp_path / "params.yaml").write_text(re.search(r"^data: .*$", section, re.MULTILINE)[0])
     own = find_entry(tmp_path, "mine")
     assert isinstance(own, OwnData) and own.folder == "data/mine"
+
+
+def test_an_entry_is_found_beside_a_broken_file_of_another_profile_and_sets_of_classes_are_explained(
+        tmp_path: Path) -> None:
+    broken, classes = tmp_path / "profiles/broken/params.yaml", tmp_path / "profiles/ufc-cifar100/params.yaml"
+    for path, text in ((broken, "data: [\n"), (classes, "data: {name: cifar100, folder: data/cifar100}\n")):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    assert find_entry(tmp_path, "flickr30k").name == "flickr30k"
+    with pytest.raises(ValueError, match=r"broken/params\.yaml, line 2: expected YAML"):
+        find_entry(tmp_path, "broken")
+    with pytest.raises(ValueError, match=r"ufc fetch --dataset cifar100 --data-path data/cifar100`, from the clone"):
+        find_entry(tmp_path, "ufc-cifar100")

@@ -17,6 +17,7 @@ from repblend.encoders.pins import CHECKPOINTS
 from repblend.params import Params, read_params, read_yaml, validated
 from repblend.stages.context import Cell
 from repblend.store import read_json, write_json
+from repblend.ufc.params import UfcParams
 from repro.compose import compose
 from repro.plan import grid_of, main
 from repro.plan_downloads import missing
@@ -242,6 +243,36 @@ def test_published_times_are_for_the_papers_own_encoders_only(flickr30k: Params,
     assert estimate(stage, grid, grid).published_gpu_seconds is None
     experts = estimate(PlannedStage("experts", "experts", None, State.RUNS), Grid(None, flickr30k, {}), grid)
     assert experts.published_gpu_seconds == pytest.approx(20 * 40 * 60)
+
+
+def test_times_of_a_processor_are_marked_in_the_plan_of_a_gpu(flickr30k: Params, grid: Grid) -> None:
+    stage = PlannedStage("encode", "encode", None, State.RUNS)
+    on_gpu = estimate(stage, Grid(Workload(flickr30k, COUNTS), flickr30k, {}), grid)
+    here = flickr30k.model_copy(update={"compute": flickr30k.compute.model_copy(update={"device": "cpu"})})
+    on_cpu = estimate(stage, Grid(Workload(here, COUNTS), here, {}), grid)
+    assert (on_gpu.seconds, on_gpu.basis, on_cpu.basis) == (on_cpu.seconds, "extrapolated, CPU", "extrapolated")
+    marked, plain = (plan_text([Row(stage, found, None)]) for found in (on_gpu, on_cpu))
+    assert "in all, CPU" in marked.splitlines()[2] and "do not say how long a run takes" in marked
+    assert "CPU" not in plain
+
+
+def test_the_plan_of_a_pipeline_of_classes_names_its_data_and_sums_nothing_unknown(
+        tmp_path: Path, grid: Grid) -> None:
+    params = validated(UfcParams, compose(ROOT, "ufc-cifar100")[1], "ufc-cifar100")
+    (line,) = missing(params, tmp_path)
+    assert line.startswith(f"dataset cifar100: no folder {tmp_path}/data/cifar100. `python -m repblend.ufc fetch")
+    (tmp_path / "data/cifar100").mkdir(parents=True)
+    assert missing(params, tmp_path) == []
+    stage = PlannedStage("initial", "initial", None, State.RUNS)
+    sums = plan_text([Row(stage, estimate(stage, grid_of(tmp_path, params), grid), None)]).splitlines()[2]
+    assert sums.split()[:8] == ["1", "stages", "1", "run", "?", "and", "1", "not"]
+
+
+def test_what_dvc_cannot_load_is_an_error_in_one_line(pipeline: Path) -> None:
+    (pipeline / "other").mkdir()
+    (pipeline / "other/dvc.yaml").write_text("stages: {a: {matrix: {x: '${no.such}'}, cmd: x}}\n")
+    with pytest.raises(ValueError, match=r"DVC stopped \(.*other/dvc\.yaml.*no\.such"):
+        planned_stages(pipeline, [])
 
 
 def test_a_pipeline_of_another_kind_has_only_what_was_measured(tmp_path: Path, grid: Grid) -> None:

@@ -20,7 +20,7 @@ from repro.compose import compose, differences, shipped
 from repro.inputs import link
 from repro.kinds import KINDS, MULTIMODAL, Brought
 from repro.pipeline import pipeline_for, yaml_text
-from repro.profiles import Profile, members, names, profile_of, profiles_of
+from repro.profiles import SUITES, Profile, members, names, profile_of, profiles_of
 from repro.runner import Engine, Wishes
 from repro.workspace import find_root, workspace_environment
 from tests import shaped
@@ -275,11 +275,40 @@ def test_a_data_set_that_is_not_there_is_named_before_anything_runs(files: Path,
         "# @package _global_\n" + yaml_text(tiny_content() | {"data": {
             "name": "mine", "folder": "data/mine", "image_size": 32, "max_caption_words": 60}}))
     assert run.main([], "mine", Wishes(Engine.LOCAL)) == 1
-    said = capsys.readouterr().err
-    assert f"no such file: {files}/data/mine/mine_train.json, " in said and "repro data fetch" not in said
+    told = capsys.readouterr().err
+    assert f"no such file: {files}/data/mine. " in told and "`repro data check mine` says what belongs there" in told
+    (files / "data/mine").mkdir(parents=True)
+    assert run.main([], "mine", Wishes(Engine.LOCAL)) == 1
+    assert f"no such file: {files}/data/mine/mine_train.json, " in capsys.readouterr().err
+
+
+def test_a_suite_names_all_data_that_is_not_there_and_how_it_is_brought(
+        files: Path, capsys: pytest.CaptureFixture) -> None:
     shutil.copytree(ROOT / "conf", files / "conf", dirs_exist_ok=True)
-    assert run.main([], FLICKR, Wishes(Engine.LOCAL)) == 1
-    assert "Put it there (`repro data fetch flickr30k` says how), or say in" in capsys.readouterr().err
+    assert run.main([], "paper", Wishes(Engine.LOCAL)) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 3 and all(f"data/{name}. Put it there" in line and f"`repro data fetch {name}` brings" in line
+                                  for name, line in zip(SUITES["paper"], told, strict=True))
+
+
+@pytest.mark.parametrize("broken", ["heads: [16\n", "heads: {width: wide}\n", "", None])
+def test_broken_parameters_of_another_workspace_stop_no_profile(broken: str | None, files: Path,
+                                                                 capsys: pytest.CaptureFixture) -> None:
+    other = profile_of(files, TINY).workspace
+    shutil.copyfile(other / "params.yaml", files / "params.yaml")
+    (files / "profiles/mine").mkdir()
+    (files / "profiles/mine/dvc.yaml").write_text("stages: {}\n")  # nobody's but the user's
+    if broken is None:
+        (other / "params.yaml").unlink()
+    else:
+        (other / "params.yaml").write_text(broken)
+    profiles_of(files, "quickstart")
+    assert "profiles/tiny/params.yaml is missing or not as expected" in capsys.readouterr().err
+    assert not (other / "dvc.yaml").exists() and (files / "profiles/mine/dvc.yaml").exists()
+    shutil.copyfile(files / "params.yaml", other / "params.yaml")
+    assert profile.main(TINY, []) == 0 and (other / "dvc.yaml").exists()
+    profiles_of(files, "quickstart")
+    assert (other / "dvc.yaml").exists() and not capsys.readouterr().err
 
 
 def commands() -> list[list[str]]:

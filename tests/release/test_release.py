@@ -82,6 +82,19 @@ def test_an_evaluation_of_the_release_gives_the_recorded_numbers(workspace: Path
     assert read_json(released / "release.json")["evaluation"]["protocols"] == again["protocols"]
 
 
+def test_a_release_is_evaluated_with_the_workspaces_threads_and_leaves_the_readers_own(
+        workspace: Path, released: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, before = [], torch.get_num_threads()
+    monkeypatch.setattr("repblend.release.training.evaluate_cell", lambda *_: seen.append(
+        (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())))
+    torch.set_num_threads(3)
+    try:
+        evaluate_release(released, workspace)
+        assert seen == [(1, True)] and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_nearest_captions_are_those_of_the_pair_that_a_text_was_made_from(workspace: Path, released: Path) -> None:
     rows = [json.loads(line) for line in (released / "images" / "metadata.jsonl").read_text().splitlines()]
     train = read_json(Paths(workspace).data / "openmoji_train.json")

@@ -123,6 +123,16 @@ def test_wrong_settings_are_told_before_any_work(arguments: str, message: str, t
     assert message in capsys.readouterr().err and list(tmp_path.iterdir()) == []
 
 
+def test_what_is_there_already_is_told_and_checked(run_folder: Path, monkeypatch: pytest.MonkeyPatch,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(run_folder)
+    assert main(["teach", "--dataset", "digits", "--M", "1", "--epochs", "200"]) == 0
+    assert "convnet-small.safetensors is there already; delete it to train it again" in capsys.readouterr().out
+    monkeypatch.setattr("repblend.ufc.commands._teachers", lambda options: {})
+    assert main(["cifar", "--dataset", "cifar10", "--M", "2", "--ipc", "2", "--init_path", "init_images"]) == 1
+    assert "images of 8 pixels, those of cifar10 have 32" in capsys.readouterr().err
+
+
 def test_released_tensors_become_the_bytes_that_they_were(tmp_path: Path) -> None:
     images, normalisation = labelled(2).images, NORMALISATIONS["cifar100"]
     for number, part in enumerate(images.split(4)):

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from repblend.encoders.hub import HUB
 from repblend.store import read_tensors
 from repblend.streams import stream
 from repblend.ufc import teachers as teachers_module
@@ -18,7 +19,7 @@ from repblend.ufc.augmentation import Views, draw_mix, draw_views, see
 from repblend.ufc.data import NORMALISATIONS, Splits
 from repblend.ufc.integration import ImageSet
 from repblend.ufc.networks import NETWORKS, build
-from repblend.ufc.teachers import read_teacher, torchvision_teacher, train_teacher, write_teacher
+from repblend.ufc.teachers import READY_MADE, read_teacher, torchvision_teacher, train_teacher, write_teacher
 from repblend.ufc.training import Training
 from repblend.ufc.validation import (
     Lesson,
@@ -208,11 +209,22 @@ def test_a_teacher_comes_back_from_its_file_and_another_does_not(tmp_path: Path)
 
 
 def test_torchvisions_weights_are_looked_for_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(ValueError, match=r"resnet18-f37072fd\.pth: no such file\. Download https://"):
-        torchvision_teacher("torchvision-resnet18")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch"))
+    file = tmp_path / "own" / "mobilenet_v2-b0353104.pth"
+    with pytest.raises(ValueError, match=r"own/mobilenet_v2-b0353104\.pth: no such file\. Download https://"):
+        torchvision_teacher("torchvision-mobilenet_v2", file.parent)
     with pytest.raises(ValueError, match="only torchvision's"):
-        torchvision_teacher("resnet18")
+        torchvision_teacher("resnet18", file.parent)
+    weights = build("torchvision-mobilenet_v2", 1000, 224).state_dict()
+    for folder in (tmp_path / "torch" / "checkpoints", file.parent):
+        folder.mkdir(parents=True)
+        torch.save(weights, folder / file.name)
+        with pytest.raises(ValueError, match=rf"{folder}/.*does not begin with b0353104; download https://"):
+            torchvision_teacher("torchvision-mobilenet_v2", file.parent)
+    monkeypatch.setattr("repblend.ufc.teachers.sha256", lambda path: "b0353104ff")
+    found = torchvision_teacher("torchvision-mobilenet_v2", file.parent)
+    assert not found.training and torch.equal(found.classifier[1].weight, weights["classifier.1.weight"])
+    assert READY_MADE.is_relative_to(HUB)  # which containers and clean checkouts are shown
 
 
 def test_a_diverging_teacher_stops_and_keeps_its_checkpoint(tmp_path: Path) -> None:

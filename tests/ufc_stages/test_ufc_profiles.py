@@ -1,5 +1,6 @@
 """The unimodal profiles: what the paper and the release say stands in them, and the workspaces are whole pipelines."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,11 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from repblend.params import read_yaml
+from repblend.ufc.__main__ import parser
+from repblend.ufc.archives import ARCHIVES
 from repblend.ufc.budget import Budget
+from repblend.ufc.commands import data_folder
+from repblend.ufc.datasets import read_splits
 from repblend.ufc.params import UfcParams
 from repro.compose import compose
 from repro.pipeline import yaml_text
@@ -88,6 +93,16 @@ def test_a_workspace_of_every_profile_is_a_pipeline_whose_sources_exist(name: st
               for student in params.validation.students for budget in params.budgets}
     assert cells <= found and "report" in found
     assert {f"generate@{teacher}" for teacher in params.teachers.architectures} <= found
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_an_archive_is_unpacked_where_its_profile_looks(name: str, tmp_path: Path) -> None:
+    data = parameters(f"ufc-{name}").data
+    unpacked_to = data_folder(parser().parse_args(["fetch", "--dataset", name]))
+    assert unpacked_to == data.folder
+    looked_for = re.escape(str(tmp_path / unpacked_to / ARCHIVES[name].folder))
+    with pytest.raises(ValueError, match=f"{looked_for}/.*fetch --dataset {name}` unpacks it to {unpacked_to}"):
+        read_splits(data, tmp_path, 0)
 
 
 def test_the_committed_workspace_is_what_the_default_profile_composes() -> None:

@@ -35,7 +35,7 @@ def _shared(command: argparse.ArgumentParser, datasets: list[str], num_teachers:
     """Options of every command but `fetch`."""
     command.add_argument("--dataset", default=datasets[0], choices=datasets)
     command.add_argument("--M", type=int, default=num_teachers, help="teachers")
-    command.add_argument("--data-path", default="data", help="folder of the unpacked dataset (not a released option)")
+    command.add_argument("--data-path", help="folder of the dataset; by default data/DATASET (not a released option)")
     command.add_argument("--teachers-path", default="pretrained", help="folder of the teachers (not a released option)")
     command.add_argument("--seed", type=int, default=0, help="not a released option")
     command.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="not a released option")
@@ -44,7 +44,7 @@ def _shared(command: argparse.ArgumentParser, datasets: list[str], num_teachers:
 
 def _fetch(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dataset", required=True, choices=["cifar10", "cifar100", "tiny-imagenet"])
-    command.add_argument("--data-path", default="data")
+    command.add_argument("--data-path", help="where to unpack it; by default data/DATASET, where its profile looks")
     command.set_defaults(run=fetch_dataset, threads=1)
 
 

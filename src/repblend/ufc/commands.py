@@ -45,7 +45,12 @@ STUDENTS = {"mobilenetV2": "mobilenet_v2", "efficientnet": "efficientnet_b0", "s
 
 def fetch_dataset(options: argparse.Namespace) -> None:
     """Download, check and unpack a dataset's archive."""
-    print(f"Unpacked: {fetch(ARCHIVES[options.dataset], Path(options.data_path))}")
+    print(f"Unpacked: {fetch(ARCHIVES[options.dataset], Path(data_folder(options)))}")
+
+
+def data_folder(options: argparse.Namespace) -> str:
+    """Return where a dataset lies; by default where its profile looks for it as well."""
+    return options.data_path or f"data/{options.dataset}"
 
 
 def teach(options: argparse.Namespace) -> None:
@@ -65,6 +70,8 @@ def teach(options: argparse.Namespace) -> None:
             write_teacher(path, name, made.network.cpu())
             checkpoint.unlink()
             print(f"{name}: {made.measures['accuracy']['test']:.2f} % on test")
+        else:
+            print(f"{name}: {path} is there already; delete it to train it again")
 
 
 def generate_set(options: argparse.Namespace) -> None:
@@ -82,6 +89,9 @@ def generate_set(options: argparse.Namespace) -> None:
     if initial.num_classes != budget.num_classes:
         raise ValueError(f"--init_path {options.init_path}: images of {initial.num_classes} classes, {options.dataset} "
                          f"has {budget.num_classes}")
+    if initial.image_size != SIZES[options.dataset][0]:
+        raise ValueError(f"--init_path {options.init_path}: images of {initial.image_size} pixels, those of "
+                         f"{options.dataset} have {SIZES[options.dataset][0]}")
     for name, teacher in teachers.items():
         work = fingerprint({"recipe": recipe.model_dump(), "seed": options.seed, "initial": initial.digest(),
                             "teacher": _digest(teacher)})
@@ -165,7 +175,7 @@ def _teachers(options: argparse.Namespace) -> dict[str, nn.Module]:
 
     def load(name: str) -> nn.Module:
         if name.startswith("torchvision-"):
-            return torchvision_teacher(name, options.device)
+            return torchvision_teacher(name, folder, options.device)
         if (path := folder / f"{name}.safetensors").is_file() or name not in CHECKPOINTS:
             return read_teacher(path, name, num_classes, size, options.device)
         return read_official_teacher(folder, name, num_classes, size, options.device)
@@ -193,7 +203,7 @@ def _budget(options: argparse.Namespace) -> Budget:
 
 
 def _splits(options: argparse.Namespace) -> Splits:
-    own: dict[str, Any] = {"num_test": 400} if options.dataset == "digits" else {"folder": options.data_path}
+    own: dict[str, Any] = {"num_test": 400} if options.dataset == "digits" else {"folder": data_folder(options)}
     data = UfcData.model_validate({"name": options.dataset, "image_size": SIZES[options.dataset][0],
                                    "num_val": HELD_OUT[options.dataset]} | own)
     return read_splits(data, Path.cwd(), options.seed)

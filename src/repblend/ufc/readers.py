@@ -19,6 +19,7 @@ CIFAR_SIZE = 32
 class CifarFiles(NamedTuple):
     """Where a binary version keeps its records: labels, then red, green and blue planes of 32x32 bytes."""
 
+    name: str
     folder: str
     train: tuple[str, ...]
     test: str
@@ -29,9 +30,9 @@ class CifarFiles(NamedTuple):
     num_test: int = 10_000
 
 
-CIFAR10 = CifarFiles("cifar-10-batches-bin", tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
+CIFAR10 = CifarFiles("cifar10", "cifar-10-batches-bin", tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
                      "test_batch.bin", 1, 10)
-CIFAR100 = CifarFiles("cifar-100-binary", ("train.bin",), "test.bin", 2, 100)
+CIFAR100 = CifarFiles("cifar100", "cifar-100-binary", ("train.bin",), "test.bin", 2, 100)
 TINY_CLASSES, IMAGENET_CLASSES = 200, 1000
 
 
@@ -52,7 +53,8 @@ def read_cifar(files: CifarFiles, folder: Path, image_size: int) -> tuple[Labell
 def _records(path: Path, files: CifarFiles, num: int) -> np.ndarray:
     length = files.num_labels + 3 * CIFAR_SIZE**2
     if not path.is_file():
-        raise ValueError(f"{path}: no such file. Fetch the binary version (`python -m repblend.ufc fetch`)")
+        raise ValueError(f"{path}: no such file. Fetch the binary version (`python -m repblend.ufc fetch --dataset "
+                         f"{files.name}` unpacks it to data/{files.name})")
     if path.stat().st_size != num * length:
         raise ValueError(f"{path}: expected {num} records of {length} bytes, found {path.stat().st_size} bytes; unpack "
                          "the archive again")
@@ -133,5 +135,6 @@ def _class_files(folder: Path, num_classes: int) -> list[tuple[Path, int]]:
 
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
-        raise ValueError(f"{path}: no such file. Fetch the archive (`python -m repblend.ufc fetch`)")
+        raise ValueError(f"{path}: no such file. Fetch the archive (`python -m repblend.ufc fetch --dataset "
+                         "tiny-imagenet` unpacks it to data/tiny-imagenet)")
     return path.read_text("utf-8").splitlines()

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from repblend.store import JSON, read_tensors, write_tensors
+from repblend.store import JSON, read_tensors, sha256, write_tensors
 from repblend.streams import stream
 from repblend.ufc.accuracy import accuracy
 from repblend.ufc.augmentation import draw_views, see
@@ -21,6 +21,8 @@ from repblend.ufc.params import Teachers
 from repblend.ufc.training import Training, mean_loss, run_epochs
 
 WEIGHTS = "IMAGENET1K_V1"
+READY_MADE = Path("data/hub/torchvision")
+"""In the clone: torchvision's files. Containers and clean checkouts see this folder; torch's own cache they do not."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +108,14 @@ def read_teacher(path: Path, architecture: str, num_classes: int, image_size: in
     return network.to(device).eval().requires_grad_(False)
 
 
-def torchvision_teacher(architecture: str, device: str = "cpu") -> nn.Module:
-    """Return a torchvision network with its ImageNet weights (`IMAGENET1K_V1`) from torch's own cache on the disk.
+def torchvision_teacher(architecture: str, folder: Path, device: str = "cpu") -> nn.Module:
+    """Return a torchvision network with its ImageNet weights (`IMAGENET1K_V1`), in evaluation mode.
+
+    Args:
+        folder: where the file of the weights is looked for, before torch's own cache.
 
     Raises:
-        ValueError: the architecture is unknown, or its weights are not on the disk.
+        ValueError: the architecture is unknown, or its weights are not on the disk or damaged.
     """
     name = architecture.removeprefix("torchvision-")
     if name == architecture:
@@ -119,9 +124,14 @@ def torchvision_teacher(architecture: str, device: str = "cpu") -> nn.Module:
     import torchvision.models  # seconds, and teachers that are trained need none of it
 
     weights = torchvision.models.get_model_weights(name)[WEIGHTS]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[1]
-    if not path.is_file():
+    path, own_cache = (place / weights.url.rsplit("/", 1)[1] for place in (
+        folder, Path(torch.hub.get_dir()) / "checkpoints"))
+    if not path.is_file() and not own_cache.is_file():
         raise ValueError(f"{path}: no such file. Download {weights.url} there")
+    path = path if path.is_file() else own_cache
+    expected = path.stem.rpartition("-")[2]  # torchvision's names end with how the SHA-256 begins
+    if not sha256(path).startswith(expected):
+        raise ValueError(f"{path}: its SHA-256 does not begin with {expected}; download {weights.url} again")
     network = build(architecture, len(weights.meta["categories"]), 224)
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return network.to(device).eval().requires_grad_(False)

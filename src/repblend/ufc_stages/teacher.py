@@ -6,7 +6,7 @@ Also the upper bound of a student of the same architecture.
 from repblend.stages.provenance import provenance
 from repblend.stages.resume import work_fingerprint
 from repblend.store import JSON, write_json
-from repblend.ufc.teachers import torchvision_teacher, train_teacher, write_teacher
+from repblend.ufc.teachers import READY_MADE, torchvision_teacher, train_teacher, write_teacher
 from repblend.ufc.validation import accuracy
 from repblend.ufc_stages.context import UfcContext
 from repblend.ufc_stages.inputs import check_architecture, normalisation_of, read_pinned_data
@@ -36,7 +36,7 @@ def _trained(context: UfcContext) -> tuple:
 
 def _ready_made(context: UfcContext) -> tuple:
     device, splits = context.params.compute.device, read_pinned_data(context)
-    network = torchvision_teacher(context.cell, device)
+    network = torchvision_teacher(context.cell, context.paths.repository / READY_MADE, device)
     measures: JSON = {"curves": {"epoch": [], "loss": []}, "accuracy": {
         name: accuracy(network, split.images, split.labels, normalisation_of(context), device=device)
         for name, split in (("val", splits.val), ("test", splits.test))}}

@@ -15,6 +15,7 @@ from repblend.ufc_report.tables import results_text
 from repblend.ufc_stages.context import StudentCell, UfcContext
 from repblend.ufc_stages.inputs import normalisation_of, read_pinned_data, read_teachers
 from repblend.ufc_stages.regions import disagreement
+from repblend.ufc_stages.validate import _hard_logit
 from tests.ufc_report.synthetic import DIGITS, params_text
 
 TEACHERS = ("convnet-small", "resnet-small")
@@ -112,6 +113,14 @@ def test_students_of_a_budget_see_as_many_images(workspace: Path) -> None:
     assert found["ufc+dynamic+convnet-small-3"]["cost"] == {"label_bytes": 0, "teacher_passes": 2 * 60 * 2}
     assert found["ufc+static+convnet-small-3"]["cost"] == {"label_bytes": 2400, "teacher_passes": 2 * 60}
     assert found["random+hard+convnet-small-3"]["cost"] == {"label_bytes": 0, "teacher_passes": 0}
+
+
+@pytest.mark.parametrize("num_classes", [10, 100, 1000])
+def test_own_classes_as_labels_stay_so_in_mixtures_whatever_the_number_of_classes(num_classes: int) -> None:
+    logits = _hard_logit(num_classes) * torch.nn.functional.one_hot(torch.tensor([0, 1]), num_classes)
+    assert float(logits[0].softmax(0)[0]) > 0.99
+    assert 0.96 < float(logits.mean(0).softmax(0)[:2].sum()) < 0.98
+    assert _hard_logit(10) == 10.0
 
 
 def test_predictions_are_those_of_the_first_student(workspace: Path) -> None:

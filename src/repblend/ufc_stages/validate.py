@@ -4,6 +4,7 @@ Students see as many images, whatever the set: a set smaller than UFC's of the s
 Their best epoch is chosen on held-out images; the best on test, as the release reports it, stands beside it.
 """
 
+import math
 import statistics
 from pathlib import Path
 
@@ -22,8 +23,8 @@ from repblend.ufc_stages.inputs import budget_of, normalisation_of, read_pinned_
 
 SECTIONS = ["compute", "data", "teachers", "validation"]
 MEASURES = ("best", "last", "best_on_test")
-HARD_LOGIT = 10.0
-"""Of an image's own class, where its label is that class; at temperature 1 a probability above 0.99 for ten classes."""
+HARD_LOGIT, HARD_CLASSES = 10.0, 10
+"""Of an image's own class, where its label is that class, and among how many classes (`_hard_logit`)."""
 NUM_PREDICTED = 1000
 """At most so many test images, evenly spaced, whose logits are kept."""
 
@@ -59,7 +60,15 @@ def _signal(context: UfcContext, images: ImageSet) -> Tensor | list[nn.Module]:
         return list(read_teachers(context).values())
     if cell.labels == "static":
         return read_tensors(context.paths.labels(cell.set))[0]["logits"]
-    return HARD_LOGIT * nn.functional.one_hot(images.labels, images.num_classes).float()
+    return _hard_logit(images.num_classes) * nn.functional.one_hot(images.labels, images.num_classes).float()
+
+
+def _hard_logit(num_classes: int) -> float:
+    """Return a logit that leaves all other classes together next to nothing, in half-and-half mixtures of logits too.
+
+    There each of two classes has exp(logit / 2) against 1 of every other class: so it grows with the classes' number.
+    """
+    return HARD_LOGIT + 2 * math.log(num_classes / HARD_CLASSES)
 
 
 def _recipe(context: UfcContext) -> Validation:

@@ -54,6 +54,7 @@ validation:
 """
 DIGITS = "digits, image_size: 8, num_val: 100, num_test: 300"
 CIFAR10 = "cifar10, image_size: 32, num_val: 100, folder: data/cifar"
+IMAGENET = "imagenet, image_size: 224, num_val: 1000, folder: data/imagenet"
 
 
 def params_text(dataset: str = DIGITS) -> str:
@@ -61,10 +62,13 @@ def params_text(dataset: str = DIGITS) -> str:
     return PARAMS.replace("DATASET", dataset)
 
 
-def write_workspace(root: Path, dataset: str = DIGITS) -> Path:
+def write_workspace(root: Path, dataset: str = DIGITS, student: str = "resnet18") -> Path:
     """Write parameters and every metrics file into a clone that has the project's notebooks and published numbers."""
     root.mkdir(parents=True)
-    (root / "params.yaml").write_text(params_text(dataset))
+    text = params_text(dataset).replace("[alpha, resnet18]", f"[alpha, {student}]")
+    if dataset == IMAGENET:
+        text = text.replace("epochs: 2\n", "epochs: 2\n  weights: torchvision\n")
+    (root / "params.yaml").write_text(text)
     for name in ("src", "paper"):
         (root / name).mkdir()
     (root / "src" / "repblend").symlink_to(ROOT / "src" / "repblend")

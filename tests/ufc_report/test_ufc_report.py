@@ -23,7 +23,7 @@ from repblend.ufc_report.regions import nearest_point
 from repblend.ufc_report.tables import TABLES, results_text
 from repblend.ufc_report.titles import DATASETS, PUBLISHED
 from tests.stages.imports import ROOT
-from tests.ufc_report.synthetic import BUDGETS, CIFAR10, STUDENTS, TEACHERS, params_text, write_workspace
+from tests.ufc_report.synthetic import BUDGETS, CIFAR10, IMAGENET, STUDENTS, TEACHERS, params_text, write_workspace
 
 
 @pytest.fixture
@@ -130,6 +130,14 @@ def test_ours_stands_beside_published_numbers_of_the_same_data_set_only(workspac
     assert infer["published"] == "32.0" and float(infer["ours"]) == content["mean"]["last"]
     assert float(infer["difference_in_std"]) == pytest.approx(
         (content["mean"]["last"] - 32.0) / (content["std"]["last"] ** 2 + 0.5**2) ** 0.5)
+
+
+def test_torchvisions_networks_stand_beside_what_the_paper_calls_the_same(tmp_path: Path) -> None:
+    root = write_workspace(tmp_path / "imagenet", IMAGENET, student="torchvision-resnet18")
+    ours = [row for row in rows(root, "published") if row["ours"]]
+    assert {(row["dataset"], row["ipc"], row["student"], row["method"]) for row in ours} == {
+        ("ImageNet-1k", "10", "ResNet18", method) for method in ("Random", "INFER", "INFER+Dyn")}
+    assert "ResNet18" in {row["student"] for row in rows(root, "results")}
 
 
 def test_published_and_ours_look_different(tmp_path: Path) -> None:

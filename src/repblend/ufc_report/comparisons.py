@@ -7,7 +7,7 @@ from repblend.report.published import Entry, read_published
 from repblend.report.table import Column, Derived, Number, Row, Table
 from repblend.stages.context import Cell
 from repblend.ufc_report.metrics import UfcMetrics
-from repblend.ufc_report.titles import DATASETS, PUBLISHED, student_title, title
+from repblend.ufc_report.titles import DATASETS, FOR_224_PIXELS, PUBLISHED, student_title, title
 from repblend.ufc_stages.context import StudentCell
 
 CLAIMS = (("ufc", "static", "random", "hard"), ("ufc", "static", "random", "static"),
@@ -89,4 +89,6 @@ def _own_cell(metrics: UfcMetrics, entry: Entry) -> StudentCell | None:
     if entry["dataset"] != metrics.params.data.name or entry["method"] not in METHODS:
         return None
     name, labels = METHODS[entry["method"]]
-    return StudentCell(Cell(name, entry["budget"]), labels, entry["student"])
+    student = next((own for own in metrics.params.validation.students
+                    if own.removeprefix(FOR_224_PIXELS) == entry["student"]), entry["student"])
+    return StudentCell(Cell(name, entry["budget"]), labels, student)

@@ -12,7 +12,10 @@ PUBLISHED = {"random": "Random", "ufc-static": "INFER", "ufc-dynamic": "INFER+Dy
 DATASETS = {"digits": "digits", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny-imagenet": "Tiny-ImageNet",
             "imagenet": "ImageNet-1k"}
 STUDENTS = {"resnet18": "ResNet18", "resnet34": "ResNet34", "resnet50": "ResNet50", "resnet101": "ResNet101",
-            "convnet128": "ConvNet128", "mobilenet-v2": "MobileNetV2", "efficientnet-b0": "EfficientNet-B0"}
+            "convnet128": "ConvNet128", "mobilenet_v2": "MobileNetV2", "efficientnet_b0": "EfficientNet-B0",
+            "shufflenet_g2": "ShuffleNetG2"}
+FOR_224_PIXELS = "torchvision-"
+"""How names of networks begin that papers call the same as the variants for small images."""
 COLOURS = {("random", "hard"): "#b9b9b9", ("random", "static"): "#7f7f7f", ("random", "dynamic"): "#4d4d4d",
            ("real", "static"): "#56b4e9", ("ufc", "static"): "#e69f00", ("ufc", "dynamic"): "#d55e00"}
 """After Okabe and Ito: told apart with any colour vision."""
@@ -25,7 +28,7 @@ def title(cell: StudentCell) -> str:
 
 def student_title(name: str) -> str:
     """A network's name as papers write it."""
-    return STUDENTS.get(name, name)
+    return STUDENTS.get(name.removeprefix(FOR_224_PIXELS), name)
 
 
 def colour(cell: StudentCell) -> str:

@@ -3,6 +3,7 @@
 A container and a clean checkout have to see them too, wherever they lie.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -23,10 +24,17 @@ def link(root: Path, checkout: Path, folders: Sequence[Path]) -> None:
 
 
 def outside(root: Path, folders: Sequence[Path]) -> list[Path]:
-    """Return where folders and files really lie that are not in the clone at `root`: absolute paths, as the clone
-    names them.
+    """Return the paths of folders and files that a container of the clone at `root` has to be given: absolute ones as
+    they are, in the clone as well, for the container has that at another place; of links in the clone what they name.
+
+    Raises:
+        ValueError: a relative path leads out of the clone.
     """
-    named = [(root / folder).readlink() if (root / folder).is_symlink() else root / folder
-             for folder in (HUB, *folders)]
-    return [path for path in dict.fromkeys(named)
-            if path.is_absolute() and path.exists() and not path.is_relative_to(root)]
+    for folder in folders:
+        if not Path(os.path.normpath(root / folder)).is_relative_to(root) and not folder.is_absolute():
+            raise ValueError(f"{folder}: leads out of the clone, and a container sees nothing there. Write in "
+                             f"params.yaml {(root / folder).resolve()}")
+    linked = [(root / folder).readlink() for folder in (HUB, *folders)
+              if not folder.is_absolute() and (root / folder).is_symlink()]
+    named = [path for path in (*linked, *folders) if path.is_absolute()]
+    return [path for path in dict.fromkeys(named) if path.exists()]

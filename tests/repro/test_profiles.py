@@ -17,7 +17,7 @@ from repblend.store import read_json
 from repro import profile, run
 from repro.cli import app
 from repro.compose import compose, differences, shipped
-from repro.inputs import link
+from repro.inputs import link, outside
 from repro.kinds import KINDS, MULTIMODAL, Brought
 from repro.pipeline import pipeline_for, yaml_text
 from repro.profiles import SUITES, Profile, members, names, profile_of, profiles_of
@@ -268,6 +268,18 @@ def test_a_checkout_sees_the_folders_that_git_does_not_have(tmp_path: Path) -> N
     link(clone, checkout, [Path("data/mine"), Path("data/absent"), tmp_path])
     assert (checkout / "data/mine/x").read_text() == "x" and (checkout / "data/hub").is_dir()
     assert sorted(path.name for path in (checkout / "data").iterdir()) == ["hub", "mine"]
+
+
+def test_a_container_sees_folders_that_it_would_not_find_by_their_name(tmp_path: Path) -> None:
+    clone, sibling = tmp_path / "clone", tmp_path / "sibling"
+    for folder in (clone / "data/mine", sibling):
+        folder.mkdir(parents=True)
+    for linked in (clone / "data/linked", tmp_path / "link"):
+        linked.symlink_to(sibling)
+    assert outside(clone, [Path("data/mine"), Path("data/linked")]) == [sibling]
+    assert outside(clone, [tmp_path / "link", clone / "data/mine"]) == [tmp_path / "link", clone / "data/mine"]
+    with pytest.raises(ValueError, match=rf"\.\./sibling: leads out of the clone.* {sibling}$"):
+        outside(clone, [Path("../sibling")])
 
 
 def test_a_data_set_that_is_not_there_is_named_before_anything_runs(files: Path, capsys: pytest.CaptureFixture) -> None:

@@ -14,8 +14,8 @@ from repblend.ufc.integration import read_image_set
 from repblend.ufc_report.tables import results_text
 from repblend.ufc_stages.context import StudentCell, UfcContext
 from repblend.ufc_stages.inputs import normalisation_of, read_pinned_data, read_teachers
-from repblend.ufc_stages.regions import disagreement
-from repblend.ufc_stages.validate import _hard_logit
+from repblend.ufc_stages.regions import NUM_CLASSES, disagreement
+from repblend.ufc_stages.validate import PREDICTED_CLASSES, _chosen, _hard_logit
 from tests.ufc_report.synthetic import DIGITS, params_text
 
 TEACHERS = ("convnet-small", "resnet-small")
@@ -121,6 +121,15 @@ def test_own_classes_as_labels_stay_so_in_mixtures_whatever_the_number_of_classe
     assert float(logits[0].softmax(0)[0]) > 0.99
     assert 0.96 < float(logits.mean(0).softmax(0)[:2].sum()) < 0.98
     assert _hard_logit(10) == 10.0
+
+
+def test_decision_regions_have_points_of_every_class_that_they_show() -> None:
+    assert PREDICTED_CLASSES == NUM_CLASSES
+    assert torch.equal(_chosen(torch.arange(10).repeat(40)), torch.arange(400))
+    imagenet = torch.arange(1000).repeat_interleave(50)  # class by class, as its folders are read
+    assert torch.bincount(imagenet[_chosen(imagenet)]).tolist() == [50] * NUM_CLASSES
+    cifar10 = torch.arange(10).repeat(1000)
+    assert torch.bincount(cifar10[_chosen(cifar10)]).min() > 100 and len(_chosen(cifar10)) == 1000
 
 
 def test_predictions_are_those_of_the_first_student(workspace: Path) -> None:

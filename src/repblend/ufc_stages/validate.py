@@ -25,8 +25,8 @@ SECTIONS = ["compute", "data", "teachers", "validation"]
 MEASURES = ("best", "last", "best_on_test")
 HARD_LOGIT, HARD_CLASSES = 10.0, 10
 """Of an image's own class, where its label is that class, and among how many classes (`_hard_logit`)."""
-NUM_PREDICTED = 1000
-"""At most so many test images, evenly spaced, whose logits are kept."""
+NUM_PREDICTED, PREDICTED_CLASSES = 1000, 7
+"""At most so many test images whose logits are kept; of more, those of the classes that the decision regions show."""
 
 
 def run(context: UfcContext) -> None:
@@ -107,10 +107,21 @@ def _cost(context: UfcContext, images: ImageSet, epochs: int) -> JSON:
                                "dynamic": teachers * len(images.labels) * epochs}[labels]}
 
 
+def _chosen(labels: Tensor) -> Tensor:
+    """Return the positions of all test images; where they are too many, of the first classes, evenly spaced.
+
+    A thousand of ImageNet's, evenly spaced among all, would be one of every class.
+    """
+    if len(labels) <= NUM_PREDICTED:
+        return torch.arange(len(labels))
+    rows = (labels < PREDICTED_CLASSES).nonzero().flatten()
+    num = min(NUM_PREDICTED, len(rows))
+    return rows[torch.arange(num) * len(rows) // num]
+
+
 @torch.no_grad()
 def _write_predictions(context: UfcContext, student: nn.Module, images: Tensor, labels: Tensor) -> None:
-    num = min(NUM_PREDICTED, len(images))
-    chosen = torch.arange(num) * len(images) // num
+    chosen = _chosen(labels)
     inputs = normalisation_of(context).normalise(images[chosen]).to(context.params.compute.device)
     write_tensors(context.paths.predictions(context.cell), {"logits": student(inputs).cpu(), "labels": labels[chosen]},
                   {"cell": context.cell.to_json()})

@@ -5,6 +5,7 @@ import sys
 from enum import StrEnum
 from pathlib import Path
 
+from repro.kinds import KINDS, MULTIMODAL
 from repro.profiles import profile_of
 from repro.workspace import find_root, python, workspace_environment
 
@@ -22,7 +23,11 @@ MODULES = {Format.FOLDER: "repblend.release", Format.OFFICIAL: "repblend.release
 def main(what: str, target: str, form: Format, profile: str) -> int:
     """Write the folder or file; return the exit code."""
     try:
-        root = profile_of(find_root(), profile).workspace
+        found = profile_of(find_root(), profile)
+        if found.kind != KINDS[MULTIMODAL]:
+            raise ValueError(f"--profile {profile}: it has no set of pairs, and others cannot be exported. Its sets "
+                             f"are in {found.workspace / 'sets'}")
+        root = found.workspace
     except ValueError as error:
         print(f"repro export: {error}", file=sys.stderr)
         return 1

@@ -71,6 +71,7 @@ def _verify(root: Path, profile: Profile, targets: Sequence[str], runner: Runner
     with tempfile.TemporaryDirectory(prefix="repro-verify-") as folder:
         clean = profile.in_clone(root, Path(folder) / "checkout")
         _clone(root, Path(folder) / "checkout")
+        _check_committed(clean, profile, commit)
         fetch_missing(profile)
         link(root, Path(folder) / "checkout", clean.brought().folders)
         before = output_hashes(clean.workspace / LOCK)
@@ -119,6 +120,15 @@ def _say_what_is_verified(root: Path) -> str:
 
 def _clone(root: Path, checkout: Path) -> None:
     git(root, "clone", "--quiet", "--no-hardlinks", str(root), str(checkout))
+
+
+def _check_committed(clean: Profile, profile: Profile, commit: str) -> None:
+    """Check that the checkout has what a profile's run is verified by."""
+    absent = [name for name in ("params.yaml", "dvc.yaml", LOCK) if not (clean.workspace / name).is_file()]
+    if absent:
+        raise ValueError(f"commit {commit[:7]} has no {', '.join(absent)} of {profile.workspace}, so there is nothing "
+                         f"to compare with. Run `repro run --profile {profile.name}`, and commit params.yaml, "
+                         f"dvc.yaml, {LOCK} and metrics/ of that folder")
 
 
 def _remove_outputs(workspace: Path, outputs: dict[tuple[str, str], str]) -> None:

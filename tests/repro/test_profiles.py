@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from repblend.params import Params, read_params, read_yaml
 from repblend.store import read_json
-from repro import profile, run
+from repro import export, profile, run
 from repro.cli import app
 from repro.compose import compose, differences, shipped
 from repro.inputs import link, outside
@@ -352,6 +352,12 @@ def test_the_documented_profiles_are_those_there_are() -> None:
 def test_from_inside_a_workspace_the_clone_is_found(clone: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(clone.folder / "profiles" / FLICKR / "metrics")
     assert find_root() == clone.folder
+
+
+def test_sets_that_are_not_of_pairs_are_not_exported(files: Path, capsys: pytest.CaptureFixture) -> None:
+    shutil.copytree(ROOT / "conf", files / "conf", dirs_exist_ok=True)
+    assert export.main("ufc-3", "x", export.Format.FOLDER, "ufc-digits") == 1
+    assert "--profile ufc-digits: it has no set of pairs" in capsys.readouterr().err
 
 
 def test_every_name_is_listed_once() -> None:

@@ -1,12 +1,16 @@
 """Verdicts of `repro verify`: same, different, missing, unknown; and when it refuses."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from repro import verify
+from repro.runner import Engine, Wishes
 from repro.verify import Verdict, compare, output_hashes
 
+ROOT = Path(__file__).parents[2]
 LOCK = """\
 schema: '2.0'
 stages:
@@ -61,3 +65,20 @@ def test_a_folder_without_history_cannot_be_verified(tmp_path: Path, monkeypatch
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert verify.main([], "openmoji") == 1
     assert "Verification needs a git clone with at least one commit" in capsys.readouterr().err
+
+
+def test_a_profile_that_is_not_committed_is_refused_before_anything_is_fetched(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "src/repblend").mkdir(parents=True)
+    (tmp_path / "src/repblend/__init__.py").touch()
+    shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    for arguments in (["init", "-q"], ["add", "-A"],
+                      ["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "x"]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(verify, "fetch_missing", lambda profile: pytest.fail("nothing is to be fetched"))
+    assert verify.main([], "flickr30k", Wishes(Engine.LOCAL)) == 1
+    told = capsys.readouterr().err
+    assert f"has no params.yaml, dvc.yaml, dvc.lock of {tmp_path}/profiles/flickr30k" in told
+    assert "Run `repro run --profile flickr30k`, and commit" in told

@@ -360,6 +360,15 @@ def test_sets_that_are_not_of_pairs_are_not_exported(files: Path, capsys: pytest
     assert "--profile ufc-digits: it has no set of pairs" in capsys.readouterr().err
 
 
+def test_a_set_that_was_not_made_is_named_beside_those_that_were(files: Path, capsys: pytest.CaptureFixture) -> None:
+    sets = profile_of(files, TINY).workspace / "sets"
+    sets.mkdir()
+    (sets / "random-50.safetensors").touch()
+    assert export.main("repblend-7", "x", export.Format.FOLDER, TINY) == 1
+    told = capsys.readouterr().err
+    assert "repblend-7.safetensors: no such file; expected one of random-50. `repro run --profile tiny` makes" in told
+
+
 def test_every_name_is_listed_once() -> None:
     found = names(ROOT)
     assert len(found) == len(set(found)) and found[0] == "quickstart"

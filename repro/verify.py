@@ -58,16 +58,16 @@ def main(targets: Sequence[str], name: str, wishes: Wishes = ANY) -> int:
     """
     try:
         root = find_root()
-        codes = [_verify(root, profile, targets, choose(wishes, root)) for profile in profiles_of(root, name)]
+        commit = _say_what_is_verified(root)
+        codes = [_verify(root, profile, targets, choose(wishes, root), commit) for profile in profiles_of(root, name)]
     except (ValueError, OSError) as error:
         print(f"repro verify: {error}", file=sys.stderr)
         return 1
     return max(codes)
 
 
-def _verify(root: Path, profile: Profile, targets: Sequence[str], runner: Runner) -> int:
+def _verify(root: Path, profile: Profile, targets: Sequence[str], runner: Runner, commit: str) -> int:
     began = time.time()
-    commit = _say_what_is_verified(root)
     with tempfile.TemporaryDirectory(prefix="repro-verify-") as folder:
         clean = profile.in_clone(root, Path(folder) / "checkout")
         _clone(root, Path(folder) / "checkout")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from repblend.matching.distillation import Distillation
 from repblend.matching.journal import CRITERIA, Journal
+from repblend.methods import find_method
 from repblend.progress import progress
 from repblend.stages.context import StageContext
 from repblend.stages.distill_problem import Problem, pose
@@ -27,6 +28,7 @@ SECTIONS = ["compute", "data", "encode", "heads", "distill", "evaluate"]
 def run(context: StageContext) -> None:
     """Distil or import one cell; write its set, `metrics/distill/<cell>.json` and `metrics/specimens/<cell>.json`."""
     paths, cell = context.paths, context.cell
+    find_method(cell.base_method)  # an unknown method is said before a cell without settings
     if context.params.distill.settings(str(cell)).import_from:
         import_set(context, SECTIONS)
         return

@@ -5,12 +5,12 @@ running. And DVC writes dvc.lock in place, which takes seconds where it knows ma
 lose what it knew of all of them. Here it writes aside and renames.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from repblend.stages.guard import stop_with_the_runner
-from repblend.store import atomic_path
 
 
 def write_dvc_files_whole() -> None:
@@ -20,8 +20,14 @@ def write_dvc_files_whole() -> None:
     in_place = _common._dump_data
 
     def whole(path: Any, data: Any, dumper: Any, fs: Any = None, **settings: Any) -> None:
-        with atomic_path(Path(path)) as aside:
+        aside = Path(path).with_name(f".{Path(path).name}.partial")  # what a killed one left is written over
+        try:
             in_place(aside, data, dumper, **settings)
+            with aside.open("rb") as written:
+                os.fsync(written.fileno())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
 
     _common._dump_data = _yaml._dump_data = whole
 

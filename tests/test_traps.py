@@ -47,4 +47,4 @@ def test_every_line_of_the_traps_is_in_the_table() -> None:
     for key, _, _ in rows():
         name = key.rpartition(".")[2]
         assert name in content or name in ("cached_views", "snapshots_every", "temperature", "logit_scale"), key
-    assert len(rows()) == 14
+    assert len(rows()) == 15

@@ -49,7 +49,7 @@ def test_a_lock_that_is_not_written_to_its_end_is_the_one_before(way: str, signa
 def test_a_run_writes_the_lock_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").write_text("stages:\n  only: {cmd: echo made > out, outs: [out]}\n")
     assert run(tmp_path, "-m", "dvc", "init", "--no-scm", "--quiet") == 0
-    (tmp_path / ".dvc.lock.1.partial").write_text("left by a killed one")
+    (tmp_path / ".dvc.lock.partial").write_text("left by a killed one")
     assert run(tmp_path, "-m", "repro.guarded_dvc", "repro") == 0
     assert "only:" in (tmp_path / "dvc.lock").read_text()
     assert [path.name for path in tmp_path.iterdir() if "lock" in path.name] == ["dvc.lock"]

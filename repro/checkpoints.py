@@ -16,6 +16,7 @@ import typer
 from repblend.clone import repository_of
 from repblend.encoders.hub import faults, is_here, with_record
 from repblend.encoders.pins import CHECKPOINTS, Checkpoint, checkpoint_of
+from repblend.report.table import in_columns
 from repro.profiles import QUICKSTART, Profile, profiles_of
 from repro.workspace import find_root
 
@@ -125,9 +126,7 @@ def _declared(name: str) -> Checkpoint:
 
 def table(names: Iterable[str], root: Path) -> list[str]:
     """Return a line for each encoder: name, size, license, state, where it comes from."""
-    rows = [("name", "size", "license", "state", "repository"), *(_row(name, root) for name in names)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return in_columns([("name", "size", "license", "state", "repository"), *(_row(name, root) for name in names)])
 
 
 def _row(name: str, root: Path) -> tuple[str, ...]:

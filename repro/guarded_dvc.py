@@ -2,7 +2,8 @@
 
 DVC runs in a session of its own, so that a Ctrl-C can stop all of it; `kill -9` on `repro` alone would leave it
 running. And DVC writes dvc.lock in place, which takes seconds where it knows many stages: stopped in between, it would
-lose what it knew of all of them. Here it writes aside and renames.
+lose what it knew of all of them. Here it writes aside and renames, as `repblend.store` does, which needs packages that
+not every image with DVC has.
 """
 
 import os

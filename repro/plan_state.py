@@ -1,6 +1,6 @@
 """What `repro run` would do with each stage: nothing, bring it from the cache, or run it. Nothing is written."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -56,10 +56,11 @@ def planned_stages(root: Path, targets: Iterable[str]) -> list[PlannedStage]:
                              f"{', '.join(stages)}")
         needs = {name: [before.name for before in repo.index.graph.successors(stage)]
                  for name, stage in stages.items()}
+        made = {out.fs_path for stage in stages.values() for out in stage.outs}
         states: dict[str, State] = {}
         for name in _in_order(targets or stages, needs):
             waits = any(states[before] is State.RUNS for before in needs[name])
-            states[name] = State.RUNS if waits else _state(stages[name], stages.values())
+            states[name] = State.RUNS if waits else _state(stages[name], made)
         return [_planned(name, stages[name].cmd, state) for name, state in states.items() if name != "report"]
 
 
@@ -82,9 +83,8 @@ def _planned(name: str, command: str, state: State) -> PlannedStage:
     return PlannedStage(name, module, argument[0] if argument else None, state)
 
 
-def _state(stage: Any, stages: Iterable[Any]) -> State:
-    """Return the state of a DVC stage whose needed stages do not run."""
-    made = {out.fs_path for other in stages for out in other.outs}
+def _state(stage: Any, made: Collection[str]) -> State:
+    """Return the state of a DVC stage whose needed stages do not run; `made` is what stages write."""
     sources = [dep for dep in stage.deps if dep.fs_path not in made]
     if stage.changed_stage() or any(dep.status() for dep in sources):
         return State.RUNS

@@ -1,8 +1,9 @@
 """A plan as text: a line per stage, the sums, and what the words mean."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from repblend.report.table import in_columns
 from repro.plan_state import PlannedStage, State
 from repro.plan_times import ON_A_CPU, Estimate
 
@@ -32,9 +33,7 @@ class Row:
 
 def plan_text(rows: Sequence[Row], words: str = WORDS) -> str:
     """Return the whole plan; `?` is what is not known, and sums are of what is."""
-    lines = [HEAD, *(_cells(row) for row in rows), _sums(rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    table = in_columns([HEAD, *(_cells(row) for row in rows), _sums(rows)])
     on_a_cpu = [ON_A_GPU] if any(row.estimate.basis == ON_A_CPU for row in rows) else []
     return "\n".join([*table, "", *on_a_cpu, words])
 
@@ -42,7 +41,7 @@ def plan_text(rows: Sequence[Row], words: str = WORDS) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     needs, runs = row.estimate, row.stage.state is State.RUNS
     return (row.stage.name, str(row.stage.state), duration(needs.seconds) if runs else "-", needs.basis if runs else "",
-            _or_unknown(needs.peak_mib, lambda mib: f"{mib / 1024:.1f} GiB"),
+            UNKNOWN if needs.peak_mib is None else f"{needs.peak_mib / 1024:.1f} GiB",
             "" if row.output_bytes is None else size(row.output_bytes),
             "" if needs.published_gpu_seconds is None else duration(needs.published_gpu_seconds),
             "" if needs.published_gpu_gib is None else f"{needs.published_gpu_gib:.1f} GiB")
@@ -58,10 +57,6 @@ def _sums(rows: Sequence[Row]) -> tuple[str, ...]:
     return (f"{len(rows)} stages", f"{len(runs)} run", duration(sum(known) if known or not runs else None),
             ", ".join(of_what), f"{max(largest) / 1024:.1f} GiB" if largest else UNKNOWN,
             size(sum(row.output_bytes or 0 for row in runs)), "", "")
-
-
-def _or_unknown(value: float | None, show: Callable[[float], str]) -> str:
-    return UNKNOWN if value is None else show(value)
 
 
 def duration(seconds: float | None) -> str:

@@ -20,8 +20,7 @@ MATCHING_PASSES = 9
 FLOAT_BYTES = 4
 FEATURE_BYTES = {"float32": FLOAT_BYTES, "float16": 2}
 """By `encode.storage`, which is for the features of training images and captions."""
-PIXELS_ARE = 3
-"""Colour channels."""
+NUM_CHANNELS = 3
 
 
 @dataclass(frozen=True)
@@ -199,7 +198,7 @@ def output_bytes(stage: str, cell: Cell | None, load: Workload) -> float | None:
             settings = params.encoder_experts
             return FLOAT_BYTES * settings.num * _snapshots(settings, counts) * load.encoder_student_parameters
         case "distill" | "select":
-            return FLOAT_BYTES * cell.budget * (PIXELS_ARE * params.data.image_size ** 2 + text_dim)
+            return FLOAT_BYTES * cell.budget * (NUM_CHANNELS * params.data.image_size ** 2 + text_dim)
     return None
 
 

@@ -177,11 +177,15 @@ class Table:
     def to_text(self) -> str:
         """Plain text for a terminal; an empty line between groups."""
         lines = [[column.title for column in self.columns], *([text(cell) for cell in row.cells] for row in self.rows)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        shown = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-                 for line in lines]
+        shown = in_columns(lines)
         spaced = ["\n" * first + line for first, line in zip(self.starts(), shown[1:], strict=True)]
         return "\n".join([self.caption, "", shown[0], *spaced])
+
+
+def in_columns(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Return each line of cells as text, its cells as wide as the widest of their column, nothing behind the last."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {"csv": Table.to_csv, "md": Table.to_markdown, "tex": Table.to_latex}

@@ -1,1 +1,1 @@
-"""Measures of modality collapse (PAPER.md sections 1 and 9)."""
+"""Measures of modality collapse (`paper/METHOD.md`, section 11)."""

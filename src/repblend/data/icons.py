@@ -1,24 +1,24 @@
-"""Icons with names: image-text pairs unlike the training set's, for zero-shot retrieval (PAPER.md section 9, Table 5,
-at the embedded scale).
+"""Icons with names: image-text pairs unlike the training set's, for zero-shot retrieval (Table 5, at our scale).
 
-The solid icons of Font Awesome Free come from the PyPI package `fontawesome-free`; an icon's file name is its caption.
-A stable hash of the name decides which are taken. They are drawn black on a white square, at their own aspect ratio.
+The solid icons of Font Awesome Free 5.15.4 by @fontawesome, https://fontawesome.com (CC BY 4.0,
+https://creativecommons.org/licenses/by/4.0/) come from the PyPI package `fontawesome-free`; an icon's file name is its
+caption. A stable hash of the name decides which are taken. They are drawn black on a white square, at their own aspect
+ratio.
 """
 
 import functools
 import hashlib
 import importlib.metadata
-import io
 import re
 from pathlib import Path
 
-import numpy as np
 import resvg_py
 import torch
-from PIL import Image
 from torch import Tensor
 
-from repblend.data.captions import clean_caption
+from repblend.data.image_store import decode
+from repblend.data.images import as_tensor
+from repblend.data.karpathy import clean_caption
 from repblend.progress import progress
 
 PACKAGE = "fontawesome-free"
@@ -26,13 +26,6 @@ FOLDER = "fontawesome-free/static/fontawesome_free/svgs/solid"
 LEFT_OUT = {"font-awesome-logo-full"}
 """The publisher's own name, which is no icon."""
 VIEW_BOX = re.compile(r'viewBox="0 0 (\d+) (\d+)"')
-ATTRIBUTION = """# Attribution
-
-Font Awesome Free 5.15.4 by @fontawesome, https://fontawesome.com
-License: CC BY 4.0, https://creativecommons.org/licenses/by/4.0/
-
-Changes: the icons were rasterised on a white square. Captions are their file names.
-"""
 
 
 def read_icons(num: int, image_size: int, max_words: int) -> tuple[Tensor, list[str]]:
@@ -52,7 +45,8 @@ def read_icons(num: int, image_size: int, max_words: int) -> tuple[Tensor, list[
     """
     icons = find_icons()
     if num > len(icons):
-        raise ValueError(f"transfer.num_icons: expected at most {len(icons)}, as many as {PACKAGE} has, found {num}")
+        raise ValueError(f"transfer.num_icons: expected at most {len(icons)}, as many as {PACKAGE} has, found {num}. "
+                         "Lower it")
     chosen = progress(icons[:num], "rasterise icons", "icon")
     pixels = torch.stack([rasterise(svg.read_text("utf-8"), image_size) for svg in chosen])
     return pixels, [caption(svg.stem, max_words) for svg in icons[:num]]
@@ -78,12 +72,13 @@ def rasterise(svg: str, size: int) -> Tensor:
     """
     png = resvg_py.svg_to_bytes(svg_string=squared(svg), width=size, height=size, background="#ffffff",
                                 skip_system_fonts=True)
-    pixels = np.array(Image.open(io.BytesIO(bytes(png))).convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+    return as_tensor(decode(bytes(png), "an icon"))
 
 
 def squared(svg: str) -> str:
     """Return an SVG whose view is the smallest square around the old one, with the same centre."""
-    width, height = map(int, VIEW_BOX.search(svg).groups())
+    view = VIEW_BOX.search(svg)
+    assert view, "every icon of the package has a view box of this form"
+    width, height = map(int, view.groups())
     side = max(width, height)
     return VIEW_BOX.sub(f'viewBox="{(width - side) / 2:g} {(height - side) / 2:g} {side} {side}"', svg, count=1)

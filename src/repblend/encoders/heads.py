@@ -1,4 +1,4 @@
-"""Projection heads P_v and P_t (PAPER.md section 2, Architecture; parity/README.md section 1.1).
+"""Projection heads P_v and P_t (paper/METHOD.md, section 1).
 
     p = W1 x + b1;   z = W2 GELU(p) + b2;   h(x) = LayerNorm(z + p)
 
@@ -40,6 +40,7 @@ class HeadSpec:
 
     @property
     def num_parameters(self) -> int:
+        """P."""
         return sum(self.sizes)
 
     @property

@@ -1,22 +1,23 @@
 """Image encoders: features of normalised images, differentiable with respect to the pixels.
 
 Frozen, as RepBlend uses them, or as functions of their own parameters in one flat vector, as the methods before it
-train and match them (PAPER.md section 2: "LoRS matches the full image encoder").
+(MTT-VL, TESLA-VL, LoRS) train and match them.
 
 Shapes: B images, H height and width, D features, P parameters.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Self, cast
 
 import torch
-from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-FOLDABLE = (nn.Conv2d, Conv2dSame)
-"""Convolutions that use their weights as they are. Others standardise them first, so nothing can be folded in."""
+FOLDABLE = ("Conv2d", "Conv2dSame")
+"""Names of convolutions that use their weights as they are: PyTorch's, timm's (which is not imported for this) and
+ours. Others standardise their weights first, so nothing can be folded into them."""
 
 
 class ImageEncoder:
@@ -42,15 +43,24 @@ class ImageEncoder:
         self.has_batch_norms = any(isinstance(part, nn.BatchNorm2d) for part in module.modules())
         self.mean, self.std = torch.tensor(mean), torch.tensor(std)
         self.device: torch.device | str = "cpu"
+        self._bf16, self._function = False, cast(Callable[[Tensor], Tensor], self._module)
 
-    def to(self, device: torch.device | str) -> "ImageEncoder":
-        """Move the encoder to a device and return it; mean and standard deviation stay where pixels are read."""
-        self._module, self.device = self._module.to(device), device
+    def to(self, device: torch.device | str, bf16: bool = False, compiled: bool = False) -> Self:
+        """Move the encoder to a device and return it; mean and standard deviation stay where pixels are read.
+
+        Args:
+            bf16: compute in bfloat16 by autocast; features stay in the images' type.
+            compiled: encode by what `torch.compile` makes of it; under other parameters it computes as it is.
+        """
+        self._module, self.device, self._bf16 = self._module.to(device), device, bf16
+        self._function = torch.compile(self._module) if compiled else self._module
         return self
 
     def encode(self, images: Tensor) -> Tensor:
         """Return features (B, D) of normalised images (B, 3, H, H); differentiable with respect to them."""
-        return self._module(images.contiguous(memory_format=torch.channels_last))
+        with autocast(self.device, self._bf16):
+            features = self._function(images.contiguous(memory_format=torch.channels_last))
+        return features.to(images.dtype)
 
     def parameters(self) -> Tensor:
         """Return the pre-trained parameters as a flat vector (P,) for `encode_with`.
@@ -73,7 +83,8 @@ class ImageEncoder:
         """Return the tensors of a flat vector (P,), as views of it."""
         like = list(self._module.parameters())
         parts = flat.split([value.numel() for value in like])
-        return [_restore(part, value) for part, value in zip(parts, like, strict=True)]
+        ordered = [part.view(_channels_last_order(value).shape) for part, value in zip(parts, like, strict=True)]
+        return [part.movedim(-1, 1) if part.dim() == 4 else part for part in ordered]
 
     def encode_with(self, images: Tensor, flat: Tensor) -> Tensor:
         """Return features (B, D) of normalised images (B, 3, H, H) under other parameters (P,).
@@ -81,20 +92,21 @@ class ImageEncoder:
         Differentiable twice in both; the derivative along a direction of the parameters may be taken as well.
         """
         parameters = dict(zip(self.shapes, self.unflatten(flat), strict=True))
-        with sdpa_kernel(SDPBackend.MATH):  # of attention in one kernel there is no second derivative
-            return torch.func.functional_call(self._module, parameters,
-                                              (images.contiguous(memory_format=torch.channels_last),))
+        # Of attention in one kernel there is no second derivative.
+        with sdpa_kernel(SDPBackend.MATH), autocast(self.device, self._bf16):
+            features: Tensor = torch.func.functional_call(self._module, parameters,
+                                                          (images.contiguous(memory_format=torch.channels_last),))
+        return features.to(images.dtype)
+
+
+def autocast(device: torch.device | str, enabled: bool) -> torch.autocast:
+    """Return the context in which products are taken in bfloat16, or, if not enabled, as they are."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=enabled, cache_enabled=False)
 
 
 def _channels_last_order(value: Tensor) -> Tensor:
     """A convolution's weight (O, I, h, w) as (O, h, w, I), the order in which it is fastest; others as they are."""
     return value.movedim(1, -1) if value.dim() == 4 else value
-
-
-def _restore(part: Tensor, like: Tensor) -> Tensor:
-    """Undo `_channels_last_order` without a copy."""
-    view = part.view(_channels_last_order(like).shape)
-    return view.movedim(-1, 1) if like.dim() == 4 else view
 
 
 def encode_in_chunks(encoder: ImageEncoder, images: Tensor, chunk: int) -> Tensor:
@@ -111,10 +123,10 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
 
     What a BatchNorm layer does besides normalising (timm's carry the activation) stays in its place.
     """
-    previous_name, previous = "", None
+    previous_name, previous = "", nn.Module()
     for name, child in list(module.named_children()):
-        if isinstance(child, nn.BatchNorm2d) and type(previous) in FOLDABLE:
-            setattr(module, previous_name, fuse_conv_bn_eval(previous, child))
+        if isinstance(child, nn.BatchNorm2d) and type(previous).__name__ in FOLDABLE:
+            setattr(module, previous_name, fuse_conv_bn_eval(cast(nn.Conv2d, previous), child))
             setattr(module, name, getattr(child, "act", nn.Identity()))
         else:
             fold_batch_norms(child)

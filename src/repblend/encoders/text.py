@@ -1,20 +1,28 @@
 """Frozen text encoders: embeddings of captions from a transformer's last layer.
 
+In evaluation mode, as everything sees captions, and in training mode: while the released experts are trained, their
+frozen BERT is in training mode, so a caption has other features in every batch (paper/METHOD.md, section 5).
+
 Shapes: B captions, T tokens, D embedding width.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from typing import Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
-from repblend.encoders.text_dropout import last_layer_in_training
+from repblend.encoders.image import autocast
 from repblend.progress import progress
+from repblend.streams import CounterStream
 
+Tokenizer = Any
+"""Of transformers (captions -> token numbers and masks) or of open_clip (captions -> token numbers)."""
 Pool = Callable[[Tensor, Tensor], Tensor]
 """(last layer (B, T, D), attention mask (B, T)) -> embeddings (B, D)."""
 MAX_TOKENS = 256
@@ -43,10 +51,13 @@ class CaptionEncoder(ABC):
     """What turns captions into embeddings, which come back on the CPU."""
 
     device: torch.device | str = "cpu"
+    _module: Any = nn.Identity()
+    """What computes with tensors, if the encoder does."""
+    _bf16 = False
 
-    def to(self, device: torch.device | str) -> Self:
-        """Move the encoder to a device and return it; one that computes with tensors moves them as well."""
-        self.device = device
+    def to(self, device: torch.device | str, bf16: bool = False) -> Self:
+        """Move the encoder to a device, to compute there in bfloat16 by autocast or as it is, and return it."""
+        self._module, self.device, self._bf16 = self._module.to(device), device, bf16
         return self
 
     @property
@@ -67,8 +78,8 @@ class CaptionEncoder(ABC):
         rows, embeddings = zip(*self.encode_batches(captions), strict=True)
         return torch.cat(embeddings)[torch.cat(rows).argsort()]
 
-    def encode_in_training(self, captions: Sequence[str], generator: torch.Generator) -> Tensor:
-        """Return (len(captions), D) embeddings with the encoder's dropout, if it has any, drawn from the generator."""
+    def encode_in_training(self, captions: Sequence[str], draws: CounterStream) -> Tensor:
+        """Return (len(captions), D) embeddings with the encoder's dropout, if it has any."""
         return self.encode(captions)
 
 
@@ -79,53 +90,112 @@ class TextEncoder(CaptionEncoder):
     depend on what else is encoded (but for the last bits, with the size of its batch).
     """
 
-    def __init__(self, module: nn.Module, tokenizer: Callable, pool: Pool) -> None:
+    def __init__(self, module: nn.Module, tokenizer: Tokenizer, pool: Pool) -> None:
         self._module, self._tokenizer, self._pool = module.eval().requires_grad_(False), tokenizer, pool
-
-    def to(self, device: torch.device | str) -> Self:
-        self._module, self.device = self._module.to(device), device
-        return self
+        self._max_tokens = min(MAX_TOKENS, tokenizer.model_max_length)
 
     @property
     def feature_dim(self) -> int:
-        return self._module.config.hidden_size
+        """D."""
+        return int(self._module.config.hidden_size)
 
     def encode_batches(self, captions: Sequence[str], first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches, shortest captions first; of all captions only the tokens are held, four bytes each."""
-        tokens = self._tokenize(captions)
-        order = sorted(range(len(captions)), key=lambda row: (len(tokens[row]), row))
-        batches = _equal_lengths(order, [len(row) for row in tokens])
+        pieces = (list(captions[start:start + CAPTIONS_TOKENIZED_AT_ONCE])  # masks and the like are held of one only
+                  for start in range(0, len(captions), CAPTIONS_TOKENIZED_AT_ONCE))
+        tokens = [np.array(row, np.int32) for piece in pieces
+                  for row in self._tokenizer(piece, truncation=True, max_length=self._max_tokens)["input_ids"]]
+        batches: list[list[int]] = []  # of captions of one length
+        for row in sorted(range(len(captions)), key=lambda row: (len(tokens[row]), row)):
+            if batches and len(tokens[batches[-1][0]]) == len(tokens[row]) and len(batches[-1]) < BATCH_SIZE:
+                batches[-1].append(row)
+            else:
+                batches.append([row])
         done = sum(map(len, batches[:first]))
         for batch in progress(batches[first:], "encode captions", "caption", start=done, total=len(captions), size=len):
-            yield torch.tensor(batch), self._forward(torch.from_numpy(np.stack([tokens[row] for row in batch])).long())
+            ids = torch.from_numpy(np.stack([tokens[row] for row in batch])).long().to(self.device)
+            yield torch.tensor(batch), self._forward(ids, torch.ones_like(ids))
 
-    def _tokenize(self, captions: Sequence[str]) -> list[np.ndarray]:
-        """Token numbers of every caption; what else a tokenizer says of it is held for a piece of the captions only."""
-        max_tokens = min(MAX_TOKENS, self._tokenizer.model_max_length)
-        pieces = (captions[first:first + CAPTIONS_TOKENIZED_AT_ONCE]
-                  for first in range(0, len(captions), CAPTIONS_TOKENIZED_AT_ONCE))
-        return [np.array(row, np.int32) for piece in pieces
-                for row in self._tokenizer(list(piece), truncation=True, max_length=max_tokens)["input_ids"]]
+    def encode_in_training(self, captions: Sequence[str], draws: CounterStream) -> Tensor:
+        """Return (len(captions), D) embeddings of the transformer in training mode; it is left in evaluation mode.
 
-    def encode_in_training(self, captions: Sequence[str], generator: torch.Generator) -> Tensor:
-        max_tokens = min(MAX_TOKENS, self._tokenizer.model_max_length)
-        return self._pool(*last_layer_in_training(self._module, self._tokenizer, max_tokens, captions, generator,
-                                                  self.device)).cpu()
+        The captions pass through together, padded to the longest, as in the released code.
+        """
+        tokens = self._tokenizer(list(captions), truncation=True, max_length=self._max_tokens, padding=True,
+                                 return_tensors="pt")
+        ids, mask = (tokens[name].to(self.device) for name in ("input_ids", "attention_mask"))
+        self._module.train()
+        try:
+            with DrawnDropout(draws):
+                return self._forward(ids, mask)
+        finally:
+            self._module.eval()
 
-    def _forward(self, tokens: Tensor) -> Tensor:
-        tokens = tokens.to(self.device)
-        mask = torch.ones_like(tokens)
-        with torch.no_grad():
-            hidden = self._module(input_ids=tokens, attention_mask=mask).last_hidden_state
-        return self._pool(hidden, mask).cpu()
+    def _forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        with torch.no_grad(), autocast(self.device, self._bf16):
+            hidden = self._module(input_ids=ids, attention_mask=mask).last_hidden_state
+        return self._pool(hidden.float(), mask).cpu()
 
 
-def _equal_lengths(order: list[int], lengths: list[int]) -> list[list[int]]:
-    """Cut rows sorted by length into batches of one length and at most BATCH_SIZE."""
-    batches: list[list[int]] = []
-    for row in order:
-        if batches and lengths[batches[-1][0]] == lengths[row] and len(batches[-1]) < BATCH_SIZE:
-            batches[-1].append(row)
-        else:
-            batches.append([row])
-    return batches
+class DrawnDropout(TorchFunctionMode):
+    """Makes dropout, in layers and inside of attention, draw from one stream, on the device where it acts.
+
+    Layers draw from the global generator of that device, which gives other bits on another; here the features of a
+    batch follow from its stream alone.
+    """
+
+    def __init__(self, draws: CounterStream) -> None:
+        super().__init__()
+        self._draws = draws
+
+    def __torch_function__(self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (),
+                           kwargs: Mapping[str, Any] | None = None) -> Any:
+        if func is F.dropout:
+            return self._dropout(*args, **(kwargs or {}))
+        if func is F.scaled_dot_product_attention:
+            return self._attention(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+    def _dropout(self, values: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        if not training or p == 0:
+            return values
+        kept = self._draws.kept(values.shape, p, values.device)
+        return kept.view(torch.uint8).to(values.dtype).mul_(values).mul_(1 / (1 - p))  # fastest on a processor
+
+    def _attention(self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
+                   dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
+                   enable_gqa: bool = False) -> Tensor:
+        """Attention written out, which the fused one equals but for its draws."""
+        assert not (is_causal or enable_gqa), "no text encoder of the registry asks for either"
+        scores = query @ key.mT * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+        if attn_mask is not None:
+            scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
+        return self._dropout(scores.softmax(dim=-1), dropout_p) @ value
+
+
+class OpenClipTextEncoder(CaptionEncoder):
+    """The text tower of an open_clip model."""
+
+    def __init__(self, module: nn.Module, tokenizer: Tokenizer) -> None:
+        self._module, self._tokenizer = module.eval().requires_grad_(False), tokenizer
+
+    @property
+    def feature_dim(self) -> int:
+        """D."""
+        return self._embed(["a"]).shape[-1]
+
+    def encode_batches(self, captions: Sequence[str], first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield batches in the order given; all captions have the model's length."""
+        starts = range(0, len(captions), BATCH_SIZE)[first:]
+        for start in progress(starts, "encode captions", "batch", start=first):
+            batch = captions[start:start + BATCH_SIZE]
+            yield torch.arange(start, start + len(batch)), self._embed(batch)
+
+    def _embed(self, captions: Sequence[str]) -> Tensor:
+        with torch.no_grad(), autocast(self.device, self._bf16):
+            embeddings: Tensor = self._module.encode_text(self._tokenizer(list(captions)).to(self.device))
+        return embeddings.float().cpu()
+
+    def encode_in_training(self, captions: Sequence[str], draws: CounterStream) -> Tensor:
+        """Return what `encode` does: these towers have no dropout."""
+        return self._embed(captions)

@@ -1,5 +1,4 @@
-"""Training of students: heads that see nothing but a synthetic set, or the real one, on cached features
-(PAPER.md section 6; parity/README.md section 6).
+"""Training of students, which see nothing but a synthetic set, or the real one (`paper/METHOD.md`, section 8).
 
 All evaluation seeds are trained at once: a head per seed, stacked, so that each step is one batched product instead
 of S small ones. Seeds never mix: the summed loss has, for each seed's parameters, that seed's own gradient.
@@ -15,9 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from repblend.experts.training import ExpertBatch, TrainingPairs
+from repblend.experts.training import Descent, ExpertBatch, TrainingPairs
 from repblend.matching.losses import LOSSES, cosine_logits
-from repblend.matching.step import NO_DROPOUT, Masks, PerModality, Student
+from repblend.matching.student import NO_DROPOUT, Masks, PerModality, TwoTower
 
 LR_DECAY = 0.1
 
@@ -53,11 +52,12 @@ class StudentBatch(NamedTuple):
         return StudentBatch(*(value.to(device) for value in self))
 
 
-OnEpoch = Callable[[int, PerModality, Tensor], None]
-"""(epoch, heads (S, P), mean loss of the epoch's batches (S,)), after each epoch. The heads are live: copy to keep."""
+OnEpoch = Callable[[int, Callable[[], PerModality], Tensor], None]
+"""(epoch, what returns the heads (S, P), mean loss of the epoch's rows (S,)), after each epoch. The heads are put
+together when they are asked for, which few epochs do, and may be live: copy to keep."""
 
 
-DrawMasks = Callable[[int], Callable[[int], Masks]]
+EpochMasks = Callable[[int], Callable[[int], Masks]]
 """epoch -> (rows of a batch -> what every seed's heads keep in it, (S, B, D)), called for the batches in turn."""
 
 
@@ -99,13 +99,25 @@ def draw_partition(num_pairs: int, epochs: int, batch_size: int, generator: torc
         epochs + 1, num_batches, batch_size)
 
 
-BATCHES = {"subsets": draw_student_batches, "partition": draw_partition}
+def draw_slices(num_pairs: int, epochs: int, batch_size: int, generator: torch.Generator) -> Tensor:
+    """Draw one seed's batches: an epoch's are cut from one permutation, the last is what is left of it.
+
+    So does the released MTT-VL. Returns as `draw_student_batches`, -1 where the last batch has no pair.
+    """
+    if num_pairs <= batch_size:
+        return draw_student_batches(num_pairs, epochs, batch_size, generator)
+    nothing = torch.full((-num_pairs % batch_size,), -1)
+    orders = [torch.cat([torch.randperm(num_pairs, generator=generator), nothing]) for _ in range(epochs + 1)]
+    return torch.stack(orders).view(epochs + 1, -1, batch_size)
+
+
+BATCHES = {"subsets": draw_student_batches, "partition": draw_partition, "slices": draw_slices}
 """How one seed's batches are drawn, by its name in `params.yaml`."""
 
 
 def train_students(image_features: Tensor, text_features: Tensor, targets: Tensor, initial: PerModality,
-                   batch_indices: Tensor, student: Student, recipe: Recipe, on_epoch: OnEpoch,
-                   draw_masks: DrawMasks = no_dropout) -> PerModality:
+                   batch_indices: Tensor, student: TwoTower, recipe: Recipe, on_epoch: OnEpoch,
+                   draw_masks: EpochMasks = no_dropout) -> PerModality:
     """Train one student per seed on a synthetic set.
 
     Args:
@@ -113,7 +125,7 @@ def train_students(image_features: Tensor, text_features: Tensor, targets: Tenso
         text_features: (N, D_txt).
         targets: (N, N) soft similarity.
         initial: (S, P) heads of each modality; not changed. Where they are, the training is.
-        batch_indices: (S, E + 1, batches per epoch, B) int64, distinct within a batch.
+        batch_indices: (S, E + 1, batches per epoch, B) int64, distinct within a batch; -1 behind a short last one.
         student: how a flat vector acts on features.
         draw_masks: the draws of dropout.
 
@@ -127,13 +139,15 @@ def train_students(image_features: Tensor, text_features: Tensor, targets: Tenso
     def batch(rows: Tensor) -> StudentBatch:
         return StudentBatch(image_features[rows], text_features[rows], targets[rows[:, :, None], rows[:, None, :]])
 
-    epochs = ((batch(rows) for rows in epoch.unbind(1)) for epoch in batch_indices.unbind(1))
+    last = int((batch_indices[0, 0, -1] >= 0).sum())
+    epochs = ((batch(rows) for rows in (*epoch[:, :-1].unbind(1), epoch[:, -1, :last]))
+              for epoch in batch_indices.unbind(1))
     return train_on(epochs, initial, student, recipe, on_epoch, draw_masks)
 
 
 def train_students_on_real_pairs(pairs: TrainingPairs, initial: PerModality, draws: Iterable[list[list[ExpertBatch]]],
-                                 student: Student, recipe: Recipe, on_epoch: OnEpoch,
-                                 draw_masks: DrawMasks = no_dropout) -> PerModality:
+                                 student: TwoTower, recipe: Recipe, on_epoch: OnEpoch,
+                                 draw_masks: EpochMasks = no_dropout) -> PerModality:
     """Train one student per seed on the full training set: every caption belongs to its own row's image only.
 
     Args:
@@ -151,46 +165,48 @@ def train_students_on_real_pairs(pairs: TrainingPairs, initial: PerModality, dra
     return train_on(map(batches, draws), initial, student, recipe, on_epoch, draw_masks)
 
 
-def train_on(epochs: Iterable[Iterable[StudentBatch]], initial: PerModality, student: Student, recipe: Recipe,
-             on_epoch: OnEpoch, draw_masks: DrawMasks = no_dropout) -> PerModality:
+def train_on(epochs: Iterable[Iterable[StudentBatch]], initial: PerModality, student: TwoTower, recipe: Recipe,
+             on_epoch: OnEpoch, draw_masks: EpochMasks = no_dropout) -> PerModality:
     """Train one student per seed on the given batches; arguments, result and errors as in `train_students`."""
     heads = PerModality(*(value.clone().requires_grad_() for value in initial))
-    groups = [{"params": [heads.img], "lr": recipe.lr_img}, {"params": [heads.txt], "lr": recipe.lr_txt}]
-    optimiser = torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True)
+    optimiser = Descent([[heads.img], [heads.txt]], [recipe.lr_img, recipe.lr_txt], recipe.momentum,
+                        recipe.weight_decay, fused=True)
     device = heads.img.device
+
+    def trained() -> PerModality:
+        return PerModality(*(value.detach() for value in heads))
+
     for epoch, batches in enumerate(epochs):
         if epoch == recipe.decay_from:
-            _decay(optimiser)
-        masks = draw_masks(epoch)
-        losses_KS = [_step(batch.to(device), heads, student, recipe, optimiser, epoch,
-                           masks(batch.texts.shape[1]).to(device)) for batch in batches]
-        on_epoch(epoch, PerModality(*(value.detach() for value in heads)), torch.stack(losses_KS).mean(0))
-    return PerModality(*(value.detach() for value in heads))
+            optimiser.rates = [rate * LR_DECAY for rate in optimiser.rates]
+        masks, total, num_rows = draw_masks(epoch), torch.zeros(len(heads.img), device=device), 0
+        for batch in batches:
+            size = batch.texts.shape[1]
+            losses = batch_losses(batch.to(device), heads, student, recipe, masks(size).to(device))
+            check_losses(losses, epoch, recipe)
+            losses.sum().backward()
+            optimiser.step()
+            total, num_rows = total + size * losses.detach(), num_rows + size
+        on_epoch(epoch, trained, total / num_rows)
+    return trained()
 
 
-def _step(batch: StudentBatch, heads: PerModality, student: Student, recipe: Recipe,
-          optimiser: torch.optim.Optimizer, epoch: int, masks: Masks) -> Tensor:
-    losses = batch_losses(batch, heads, student, recipe, masks)
+def check_losses(losses: Tensor, epoch: int, recipe: Recipe) -> None:
+    """Raise `ValueError` if a student's loss, of (S,), is NaN or infinite."""
     if not torch.isfinite(losses).all():
         seed = int((~torch.isfinite(losses)).nonzero()[0])
-        raise ValueError(f"student {seed}, epoch {epoch}: the loss is {losses[seed].item()}; expected a finite number. "
-                         f"Lower the set's learning rates (found {recipe.lr_img:g} and {recipe.lr_txt:g})")
-    optimiser.zero_grad()
-    losses.sum().backward()
-    optimiser.step()
-    return losses.detach()
+        raise ValueError(f"student {seed}, epoch {epoch}: the loss is {losses[seed].item()}; expected a finite "
+                         f"number. Lower the set's learning rates (found {recipe.lr_img:g} and "
+                         f"{recipe.lr_txt:g})")
 
 
-def batch_losses(batch: StudentBatch, heads: PerModality, student: Student, recipe: Recipe,
-                 masks: Masks = NO_DROPOUT) -> Tensor:
+def batch_losses(batch: StudentBatch, heads: PerModality, student: TwoTower, recipe: Recipe, masks: Masks) -> Tensor:
     """Return each seed's loss on its batch, (S,)."""
     images, texts = embed(batch.images, batch.texts, heads, student, masks)
-    logits = cosine_logits(images, texts, recipe.temperature)  # (S, B, B)
-    loss = LOSSES[recipe.loss]
-    return torch.stack([loss(*pair) for pair in zip(logits, batch.targets, strict=True)])
+    return LOSSES[recipe.loss](cosine_logits(images, texts, recipe.temperature), batch.targets)
 
 
-def embed(images: Tensor, texts: Tensor, heads: PerModality, student: Student,
+def embed(images: Tensor, texts: Tensor, heads: PerModality, student: TwoTower,
           masks: Masks = NO_DROPOUT) -> PerModality:
     """Apply each seed's towers to its rows.
 
@@ -206,8 +222,3 @@ def embed(images: Tensor, texts: Tensor, heads: PerModality, student: Student,
     towers = zip((student.embed_images, student.text), (images, texts), heads, masks, strict=True)
     return PerModality(*(student.stack(tower)(rows, flat, *([] if kept is None else [kept]))
                          for tower, rows, flat, kept in towers))
-
-
-def _decay(optimiser: torch.optim.Optimizer) -> None:
-    for group in optimiser.param_groups:
-        group["lr"] *= LR_DECAY

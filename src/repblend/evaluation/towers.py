@@ -1,10 +1,10 @@
-"""The two kinds of two-tower models that are trained, matched and evaluated (PAPER.md section 2, Architecture).
+"""The two kinds of two-tower models that are trained, matched and evaluated (`paper/METHOD.md`, section 1).
 
 - `HeadPair`: a projection head on each frozen encoder (RepBlend). Inputs are features and text embeddings.
 - `EncoderAndHead`: the image encoder and a text head whose width is that of the image features (MTT-VL, TESLA-VL,
   LoRS). There is no image head, as published. Inputs are normalised pixels and text embeddings.
 
-Shapes: B rows, P parameters of one side.
+Shapes: B rows, D embedding width, P parameters of one side, S seeds.
 """
 
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from torch.utils.checkpoint import checkpoint
 
 from repblend.encoders.heads import HeadSpec, apply_head, draw_kept, init_head
 from repblend.encoders.image import ImageEncoder
-from repblend.matching.step import Masks, PerModality, Student, Tower, as_it_is
+from repblend.matching.student import Masks, PerModality, Tower, TwoTower, unchanged
 
-ROWS_AT_ONCE = 128
+IMAGES_AT_ONCE = 128
 """Images that pass through a trained encoder at once; only scoring has more."""
 
 
@@ -27,7 +27,7 @@ class Towers(Protocol):
     """What a two-tower model is made of."""
 
     @property
-    def student(self) -> Student:
+    def student(self) -> TwoTower:
         """How flat parameters act on inputs."""
         ...
 
@@ -53,8 +53,8 @@ class HeadPair:
         return cls(HeadSpec(image_width, width, dropout), HeadSpec(text_width, width, dropout))
 
     @property
-    def student(self) -> Student:
-        return Student(head_tower(self.img), head_tower(self.txt))
+    def student(self) -> TwoTower:
+        return TwoTower(head_tower(self.img), head_tower(self.txt))
 
     def initial(self, image_generator: torch.Generator, text_generator: torch.Generator) -> PerModality:
         return PerModality(init_head(self.img, image_generator), init_head(self.txt, text_generator))
@@ -71,11 +71,11 @@ class EncoderAndHead:
     txt: HeadSpec
 
     @property
-    def student(self) -> Student:
-        return Student(as_it_is, head_tower(self.txt), self._represent, one_by_one)
+    def student(self) -> TwoTower:
+        return TwoTower(unchanged, head_tower(self.txt), self._represent, one_by_one)
 
     def _represent(self, images: Tensor, flat: Tensor) -> Tensor:
-        return torch.cat([self.encoder.encode_with(part, flat) for part in images.split(ROWS_AT_ONCE)])
+        return torch.cat([self.encoder.encode_with(part, flat) for part in images.split(IMAGES_AT_ONCE)])
 
     def initial(self, image_generator: torch.Generator, text_generator: torch.Generator) -> PerModality:
         """Return the pre-trained encoder, the same for every draw, and a drawn head."""

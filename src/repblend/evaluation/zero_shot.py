@@ -1,4 +1,4 @@
-"""Zero-shot classification of the test images by ten words (PAPER.md section 9, Table 5, at the embedded scale).
+"""Zero-shot classification of the test images by ten words (Table 5, at the scale of the embedded data).
 
 Classes are the ten words that most test images have in a caption, but for short ones and those that name nothing. An
 image that has exactly one of them belongs to its class, all others are left out. The prompt of a class is the word. An
@@ -12,7 +12,7 @@ Shapes: K images of the task, C classes, S seeds, D embedding width.
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from repblend.evaluation.student import embed
 from repblend.matching.losses import cosine_logits
-from repblend.matching.step import PerModality, Student
+from repblend.matching.student import PerModality, TwoTower
 from repblend.store import JSON
 
 NUM_WORDS = 10
@@ -75,8 +75,7 @@ def word_task(captions: Sequence[Sequence[str]], num_words: int = NUM_WORDS) -> 
 def frequent_words(words_of: Sequence[set[str]], num_words: int) -> list[str]:
     """Return the words of at least three letters that most images have, most frequent first, ties by the alphabet.
 
-    Raises:
-        ValueError: there are fewer.
+    Raises `ValueError` if there are fewer.
     """
     counts = Counter(word for words in words_of for word in words
                      if len(word) >= MIN_LETTERS and word not in FUNCTION_WORDS)
@@ -107,7 +106,7 @@ def top1_accuracy(scores_KC: Tensor, labels_K: Tensor) -> float:
 class WordScores:
     """Top-1 accuracies of all students at the scored epochs. Give `record` to the training as its callback."""
 
-    student: Student
+    student: TwoTower
     images: Tensor
     """(K, D_img) frozen features."""
     prompts: Tensor
@@ -119,26 +118,22 @@ class WordScores:
     accuracies: dict[int, list[float]] = field(default_factory=dict)
     """Scored epoch -> seed -> percent."""
 
-    def record(self, epoch: int, heads: PerModality, _loss: Tensor) -> None:
-        """Score the students if this epoch is one to score; heads are (S, P) each.
+    def record(self, epoch: int, trained: Callable[[], PerModality], _loss: Tensor) -> None:
+        """Score the students if this epoch is one to score; `trained` returns their heads, (S, P) each.
 
         Raises:
             ValueError: a score is not finite; the message names the student.
         """
         if epoch in self.epochs:
+            heads = trained()
             with torch.no_grad():
-                self.accuracies[epoch] = [self._of_student(number, PerModality(*(side[number:number + 1]
-                                                                                 for side in heads)))
-                                          for number in range(len(heads.img))]
+                self.accuracies[epoch] = [self._accuracy(number, heads) for number in range(len(heads.img))]
 
-    def _of_student(self, number: int, heads: PerModality) -> float:
-        device = heads.img.device
-        images, prompts = embed(self.images[None].to(device), self.prompts[None].to(device), heads, self.student)
-        return self._accuracy(number, images[0].cpu(), prompts[0].cpu())
-
-    def _accuracy(self, number: int, images: Tensor, prompts: Tensor) -> float:
+    def _accuracy(self, number: int, heads: PerModality) -> float:
+        own, device = PerModality(*(side[number:number + 1] for side in heads)), heads.img.device
+        images, prompts = embed(self.images[None].to(device), self.prompts[None].to(device), own, self.student)
         try:
-            return top1_accuracy(cosine_logits(images, prompts, temperature=1.0), self.labels)
+            return top1_accuracy(cosine_logits(images[0].cpu(), prompts[0].cpu(), temperature=1.0), self.labels)
         except ValueError as error:
             raise ValueError(f"student {number}: {error}") from error
 

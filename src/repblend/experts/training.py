@@ -1,36 +1,51 @@
-"""Training of one expert on cached features (PAPER.md section 5.4; parity/README.md section 7).
+"""Training of one expert on the real pairs, on cached features or on images as they are drawn.
 
-Loss: mean of both cross-entropies of the cosine logits with the pairs as classes; plain SGD on both heads.
+    loss = InfoNCE(Z, I): the mean of both cross-entropies of the cosine logits, with the pairs of a batch as classes
 
-Shapes: V views, I images, M pairs (captions), B pairs of a batch, P parameters.
+and plain SGD on both sides (`paper/METHOD.md`, section 5). Other captions of an image in its batch count as wrong, as
+published.
+
+Shapes: V views, I images, M pairs (captions), B pairs of a batch, P parameters, H height and width of images.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
+from torch.optim.sgd import sgd
 
-from repblend.data.features import widened
-from repblend.matching.dropout import DrawMasks
+from repblend.data.features import Features, widened
+from repblend.data.images import prefetched
+from repblend.data.views import ViewSource
 from repblend.matching.losses import cosine_logits, infonce
-from repblend.matching.step import NO_DROPOUT, Masks, PerModality, Student
+from repblend.matching.student import NO_DROPOUT, DrawMasks, Masks, PerModality, TwoTower
+from repblend.streams import CounterStream
 
 
 class Pairs(Protocol):
     """A training set that batches are drawn from."""
 
-    texts: Tensor
-    """(M, D_txt), one row per caption."""
+    @property
+    def texts(self) -> Tensor:
+        """(M, D_txt), one row per caption."""
+        ...
+
+    @property
+    def image_index(self) -> Tensor:
+        """(M,) int64: which image a caption belongs to."""
+        ...
 
     @property
     def num_views(self) -> int:
         """Views per image that draws choose from."""
+        ...
 
     def batches(self, draws: Iterable["ExpertBatch"]) -> Iterator[tuple["ExpertBatch", Tensor, Tensor]]:
         """Yield each draw with what it shows of images, and text features (B, D_txt)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,11 @@ class TrainingPairs:
     image_index: Tensor
     """(M,) int64: which image a caption belongs to."""
 
+    @classmethod
+    def of(cls, features: Features) -> "TrainingPairs":
+        """Return the training split of frozen features."""
+        return cls(features.train_images, features.train_texts, features.train_image_index)
+
     @property
     def num_views(self) -> int:
         """V."""
@@ -55,8 +75,7 @@ class TrainingPairs:
 
     def batch(self, draw: "ExpertBatch") -> tuple[Tensor, Tensor]:
         """Return image features (B, D_img) and text features (B, D_txt) of the drawn pairs."""
-        texts = widened(self.texts[draw.pairs]) if draw.texts is None else draw.texts
-        return widened(self.views[draw.views, self.image_index[draw.pairs]]), texts
+        return widened(self.views[draw.views, self.image_index[draw.pairs]]), draw.texts_of(self)
 
 
 class ExpertBatch(NamedTuple):
@@ -70,6 +89,10 @@ class ExpertBatch(NamedTuple):
     """What dropout keeps of both heads."""
     texts: Tensor | None = None
     """(B, D_txt) text features drawn for this batch alone; without them, the cached ones."""
+
+    def texts_of(self, pairs: Pairs) -> Tensor:
+        """Return the batch's text features, (B, D_txt) float32."""
+        return widened(pairs.texts[self.pairs]) if self.texts is None else self.texts
 
 
 class StepResult(NamedTuple):
@@ -94,13 +117,14 @@ def with_dropout(draws: Iterable[ExpertBatch], draw_masks: DrawMasks,
     return (draw._replace(masks=draw_masks(len(draw.pairs), generator)) for draw in draws)
 
 
-def with_texts(draws: Iterable[ExpertBatch], encode: Callable[[Tensor], Tensor]) -> Iterator[ExpertBatch]:
+def with_texts(draws: Iterable[ExpertBatch], encode: Callable[[Tensor, CounterStream], Tensor],
+               dropout: CounterStream) -> Iterator[ExpertBatch]:
     """Yield the batches with text features of their own, (B, D_txt), from `encode` of their caption rows (B,)."""
-    return (draw._replace(texts=encode(draw.pairs)) for draw in draws)
+    return (draw._replace(texts=encode(draw.pairs, dropout)) for draw in draws)
 
 
 def with_cached_views(draws: Iterable[ExpertBatch], image_index: Tensor, num_cached: int) -> Iterator[ExpertBatch]:
-    """Yield the batches as a loader gives them that keeps the last augmented images (PAPER.md section 11, trap 7).
+    """Yield the batches as the released loader gives them, which keeps the last augmented images.
 
     Args:
         image_index: (M,) which image a caption belongs to.
@@ -121,7 +145,7 @@ def with_cached_views(draws: Iterable[ExpertBatch], image_index: Tensor, num_cac
         yield draw._replace(views=torch.tensor(views))
 
 
-def train_expert(pairs: Pairs, initial: PerModality, batches: Iterator[ExpertBatch], student: Student,
+def train_expert(pairs: Pairs, initial: PerModality, batches: Iterator[ExpertBatch], student: TwoTower,
                  lr: float, momentum: float, weight_decay: float,
                  temperature: float) -> Iterator[tuple[StepResult, PerModality]]:
     """Train both heads and yield, after every step, its result and the parameters.
@@ -136,20 +160,87 @@ def train_expert(pairs: Pairs, initial: PerModality, batches: Iterator[ExpertBat
         aliases of the live parameters on the CPU, so all its snapshots were equal.)
     """
     heads = PerModality(*(value.clone().requires_grad_() for value in initial))
-    optimiser = torch.optim.SGD(heads, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    optimiser = Descent([heads], [lr], momentum, weight_decay)
     device = heads.img.device
     for draw, images, texts in pairs.batches(batches):
         dropping = student.dropping(draw.masks.to(device))
         logits = cosine_logits(dropping.embed_images(images.to(device), heads.img),
                                dropping.text(texts.to(device), heads.txt), temperature)
         loss = infonce(logits, torch.eye(len(logits), dtype=logits.dtype, device=device))
-        optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         yield (StepResult(loss.item(), _accuracy(logits.detach())),
                PerModality(*(value.detach().clone() for value in heads)))
 
 
+class Descent:
+    """`torch.optim.SGD` with its update, `torch.optim.sgd.sgd`, alone.
+
+    The class imports PyTorch's compiler at its first step, which takes longer than many stages compute.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[Tensor]], rates: Sequence[float], momentum: float, weight_decay: float,
+                 fused: bool = False) -> None:
+        """Begin a descent.
+
+        Args:
+            groups: parameters that share a rate, changed in place.
+            rates: of each group.
+            fused: one kernel per step, with its own rounding.
+        """
+        self._groups, self.rates = groups, list(rates)
+        self._momentum, self._weight_decay, self._fused = momentum, weight_decay, fused
+        self._velocities: list[list[Tensor | None]] = [[None] * len(group) for group in groups]
+
+    def step(self) -> None:
+        """Move every parameter against its gradient, and forget the gradients."""
+        for group, rate, velocities in zip(self._groups, self.rates, self._velocities, strict=True):
+            with torch.no_grad():
+                sgd(list(group), [cast(Tensor, value.grad) for value in group], velocities,
+                    fused=self._fused or None, weight_decay=self._weight_decay, momentum=self._momentum, lr=rate,
+                    dampening=0.0, nesterov=False, maximize=False)
+            for value in group:
+                value.grad = None
+
+
 def _accuracy(logits: Tensor) -> float:
     own = torch.arange(len(logits), device=logits.device)
     return sum((logits.argmax(dim=dim) == own).double().mean().item() for dim in (0, 1)) / 2
+
+
+@dataclass(frozen=True)
+class PairsFromFiles:
+    """The real training set with images that are read and augmented when they are drawn (`views: fresh`).
+
+    As in the published expert training, no two draws of an image look the same. With as many views as are encoded once,
+    a draw shows the very view that the cache has the features of. Threads read ahead while a batch is trained on, a few
+    batches at most.
+    """
+
+    source: ViewSource
+    normalise: Callable[[Tensor], Tensor]
+    """From pixels (B, 3, H, H) in [0, 1] to what the image encoder expects; called by the reading threads."""
+    represent: Callable[[Tensor], Tensor]
+    """From that to what is trained on: frozen features (B, D_img), or the pixels themselves."""
+    texts: Tensor
+    """(M, D_txt) float32 or float16, one row per caption."""
+    image_index: Tensor
+    """(M,) int64: which image a caption belongs to."""
+    num_views: int
+    """Views that draws choose from; `repblend.data.views.UNLIMITED` for ever new ones."""
+    workers: int | None = None
+    """Reading threads; by default one per processor. Changes no result."""
+
+    def batches(self, draws: Iterable[ExpertBatch]) -> Iterator[tuple[ExpertBatch, Tensor, Tensor]]:
+        """As `TrainingPairs.batches`.
+
+        Raises:
+            ValueError: an image cannot be read; the message names it.
+        """
+        for draw, pixels in prefetched(self._read, draws, self.workers):
+            yield draw, self.represent(pixels), draw.texts_of(self)
+
+    def _read(self, draw: ExpertBatch) -> Tensor:
+        images = self.image_index[draw.pairs].tolist()
+        shown = [self.source.view(image, view) for image, view in zip(images, draw.views.tolist(), strict=True)]
+        return self.normalise(torch.stack(shown))

@@ -6,8 +6,8 @@ Keys are `snapshot-000000/img` and `snapshot-000000/txt`, flat float32 parameter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from repblend.matching.step import PerModality
-from repblend.store import JSON, open_tensors, read_metadata, write_float_tensors, write_tensors
+from repblend.matching.student import PerModality
+from repblend.store import JSON, TensorSpec, open_tensors, read_metadata, stream_tensors, write_tensors
 
 
 def write_trajectory(path: Path, snapshots: Sequence[PerModality], metadata: JSON) -> None:
@@ -21,21 +21,21 @@ def write_trajectory(path: Path, snapshots: Sequence[PerModality], metadata: JSO
     write_tensors(path, tensors, metadata | {"num_snapshots": len(snapshots)})
 
 
-def stream_trajectory(path: Path, sizes: PerModality, num_snapshots: int, snapshots: Iterable[PerModality],
+def stream_trajectory(path: Path, sizes: Sequence[int], num_snapshots: int, snapshots: Iterable[PerModality],
                       metadata: JSON) -> None:
     """Write an expert's snapshots as `write_trajectory` does, to the same bytes, with one at a time in memory.
 
     Args:
-        sizes: parameters of each side.
+        sizes: parameters of the image side and of the text side.
         snapshots: `num_snapshots` of them.
 
     Raises:
         ValueError: a parameter is not finite.
     """
-    shapes = {_key(index, side): (size,) for index in range(num_snapshots)
-              for side, size in zip(PerModality._fields, sizes, strict=True)}
-    write_float_tensors(path, shapes, (tensor for snapshot in snapshots for tensor in snapshot),
-                        metadata | {"num_snapshots": num_snapshots})
+    specs = {_key(index, side): TensorSpec("float32", (size,)) for index in range(num_snapshots)
+             for side, size in zip(PerModality._fields, sizes, strict=True)}
+    tensors = (tensor for snapshot in snapshots for tensor in snapshot)
+    stream_tensors(path, specs, zip(specs, tensors, strict=True), metadata | {"num_snapshots": num_snapshots})
 
 
 def trajectory_path(folder: Path, number: int) -> Path:
@@ -94,4 +94,4 @@ def _key(index: int, side: str) -> str:
 
 def _metadata(path: Path) -> JSON:
     with open_tensors(path) as file:
-        return read_metadata(file)
+        return read_metadata(file, path)

@@ -1,1 +1,1 @@
-"""Trajectory matching: losses, soft similarity, blending, the matching gradient, and the outer loop that distils."""
+"""Trajectory matching: the student, blending, losses, soft similarity, the matching gradient, and the outer loop."""

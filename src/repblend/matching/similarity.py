@@ -1,45 +1,50 @@
-"""Soft similarity Y of a synthetic set: diagonal plus low rank, or a full matrix (PAPER.md section 2, from LoRS).
+"""Soft similarity Y of a synthetic set, after LoRS: diagonal plus low rank, or a full matrix, or the identity.
 
-Shapes: N pairs, r rank, B pairs of a batch. Rows are images, columns texts.
+    Y = diag(a) + (alpha / r) L R^T        and of a batch b:   diag(a[b]) + (alpha / r) L[b] R[b]^T
+
+(`paper/METHOD.md`, section 3.) Rows are images, columns texts.
+
+Shapes: N pairs, r rank, B pairs of a batch.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
 
-class Similarity(Protocol):
+class Similarity(ABC):
     """What the engine and the evaluation need of a soft similarity."""
 
+    @abstractmethod
     def matrix(self) -> Tensor:
         """The whole similarity, (N, N)."""
-        ...
 
-    def batch(self, indices: Tensor) -> Tensor:
-        """Rows and columns `indices` (B,) of it, (B, B)."""
-        ...
-
+    @abstractmethod
     def rows(self, indices: Tensor) -> Self:
         """The similarity of these pairs alone, from the parameters of these pairs alone."""
-        ...
 
+    @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """Its parameters by name."""
-        ...
 
+    @abstractmethod
     def with_tensors(self, tensors: dict[str, Tensor]) -> Self:
         """The same kind of similarity with other parameters."""
-        ...
+
+    def batch(self, indices: Tensor) -> Tensor:
+        """Rows and columns `indices` (..., B) of it, (..., B, B); of the identity (B, B)."""
+        return self.rows(indices).matrix()
 
     def to(self, device: torch.device | str) -> Self:
         """The same similarity on a device."""
-        ...
+        return self.with_tensors({name: value.to(device) for name, value in self.tensors().items()})
 
 
 @dataclass(frozen=True)
-class LowRankSimilarity:
+class LowRankSimilarity(Similarity):
     """Y = diag(a) + (alpha / r) L R^T."""
 
     diagonal: Tensor
@@ -58,10 +63,7 @@ class LowRankSimilarity:
                    torch.zeros(num_pairs, rank), alpha)
 
     def matrix(self) -> Tensor:
-        return torch.diag(self.diagonal) + self.alpha / self.left.shape[1] * (self.left @ self.right.mT)
-
-    def batch(self, indices: Tensor) -> Tensor:
-        return self.rows(indices).matrix()
+        return torch.diag_embed(self.diagonal) + self.alpha / self.left.shape[-1] * (self.left @ self.right.mT)
 
     def rows(self, indices: Tensor) -> "LowRankSimilarity":
         return LowRankSimilarity(self.diagonal[indices], self.left[indices], self.right[indices], self.alpha)
@@ -73,12 +75,9 @@ class LowRankSimilarity:
         return LowRankSimilarity(tensors["similarity_diagonal"], tensors["similarity_left"],
                                  tensors["similarity_right"], self.alpha)
 
-    def to(self, device: torch.device | str) -> "LowRankSimilarity":
-        return _moved(self, device)
-
 
 @dataclass(frozen=True)
-class FullSimilarity:
+class FullSimilarity(Similarity):
     """Y = M, every entry a parameter."""
 
     values: Tensor
@@ -91,11 +90,8 @@ class FullSimilarity:
     def matrix(self) -> Tensor:
         return self.values
 
-    def batch(self, indices: Tensor) -> Tensor:
-        return self.values[indices][:, indices]
-
     def rows(self, indices: Tensor) -> "FullSimilarity":
-        return FullSimilarity(self.batch(indices))
+        return FullSimilarity(self.values[indices[..., :, None], indices[..., None, :]])
 
     def tensors(self) -> dict[str, Tensor]:
         return {"similarity_full": self.values}
@@ -103,12 +99,9 @@ class FullSimilarity:
     def with_tensors(self, tensors: dict[str, Tensor]) -> "FullSimilarity":
         return FullSimilarity(tensors["similarity_full"])
 
-    def to(self, device: torch.device | str) -> "FullSimilarity":
-        return _moved(self, device)
-
 
 @dataclass(frozen=True)
-class IdentitySimilarity:
+class IdentitySimilarity(Similarity):
     """Y = I and nothing to learn: every image belongs to its own text only (coresets, MTT-VL, TESLA-VL)."""
 
     num_pairs: int
@@ -117,11 +110,8 @@ class IdentitySimilarity:
     def matrix(self) -> Tensor:
         return torch.eye(self.num_pairs, device=self.device)
 
-    def batch(self, indices: Tensor) -> Tensor:
-        return self.rows(indices).matrix()
-
     def rows(self, indices: Tensor) -> "IdentitySimilarity":
-        return IdentitySimilarity(len(indices), self.device)
+        return IdentitySimilarity(indices.shape[-1], self.device)
 
     def tensors(self) -> dict[str, Tensor]:
         return {}
@@ -131,7 +121,3 @@ class IdentitySimilarity:
 
     def to(self, device: torch.device | str) -> "IdentitySimilarity":
         return IdentitySimilarity(self.num_pairs, device)
-
-
-def _moved(similarity: Similarity, device: torch.device | str) -> Similarity:
-    return similarity.with_tensors({name: value.to(device) for name, value in similarity.tensors().items()})

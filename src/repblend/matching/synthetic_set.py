@@ -71,13 +71,9 @@ class SyntheticSet:
 
 
 def _describe(similarity: Similarity) -> JSON:
-    match similarity:
-        case LowRankSimilarity(alpha=alpha):
-            return {"kind": "low-rank", "alpha": alpha}
-        case FullSimilarity():
-            return {"kind": "full"}
-        case _:
-            return {"kind": "identity"}
+    if isinstance(similarity, LowRankSimilarity):
+        return {"kind": "low-rank", "alpha": similarity.alpha}
+    return {"kind": "full" if isinstance(similarity, FullSimilarity) else "identity"}
 
 
 def _restore(description: JSON, tensors: dict[str, Tensor]) -> Similarity:

@@ -1,69 +1,78 @@
-"""Release one cell's set: `python -m repblend.release METHOD-BUDGET FOLDER` in the workspace (`repro export`)."""
+"""Write what others read: `python -m repblend.release {folder,official} WHAT PATH` in the workspace (`repro export`).
+
+`folder` writes a cell's set as a folder with a data card. `official` writes the official release's files: of a cell, a
+file `distilled_*.pt`; of `experts` or `encoder-experts`, a folder of replay buffers.
+"""
 
 import os
 import sys
 from pathlib import Path
 
 from repblend.data.features import read_features
-from repblend.data.karpathy import read_annotations
+from repblend.encoders.heads import HeadSpec
 from repblend.encoders.registry import load_image_encoder
+from repblend.evaluation.towers import HeadPair
+from repblend.experts.trajectories import TrajectoryStore
+from repblend.grid import Cell
 from repblend.matching.synthetic_set import SyntheticSet
-from repblend.params import Params, read_params
+from repblend.params import read_params
 from repblend.release.folder import Release
-from repblend.report.titles import title
-from repblend.stages.context import Cell, Paths
-from repblend.store import JSON, read_json
+from repblend.released_files import BUFFER_FILES, Layouts, export_buffers, write_distilled
+from repblend.runtime.context import Paths
+from repblend.runtime.locked import check_fit
+from repblend.runtime.processes import exit_code
+from repblend.stages.pipeline import Context
 
-USAGE = "usage: python -m repblend.release METHOD-BUDGET FOLDER"
+USAGE = """usage: python -m repblend.release folder METHOD-BUDGET PATH
+       python -m repblend.release official {METHOD-BUDGET,experts,encoder-experts} PATH"""
 
 
 def main(arguments: list[str]) -> int:
-    """Write the folder; return the exit code."""
-    if len(arguments) != 2:
+    """Write the file or folder; return the exit code."""
+    if len(arguments) != 3 or arguments[0] not in ("folder", "official"):
         print(USAGE, file=sys.stderr)
         return 2
-    try:
-        folder = Path(arguments[1]).absolute()
-        release(Cell.parse(arguments[0]), Paths(Path.cwd())).write(folder)
-    except (ValueError, OSError) as error:
-        print(f"export {arguments[0]}: {error}", file=sys.stderr)
-        return 1
-    print(f"Released: {folder}")
-    return 0
+    form, what, target = arguments[0], arguments[1], Path(arguments[2]).absolute()
+    code = exit_code(f"export {what}", lambda: _write(form, what, Paths(Path.cwd()), target))
+    if code == 0:
+        print(f"Released: {target}" if form == "folder" else f"Written as the official release does: {target}")
+    return code
 
 
-def release(cell: Cell, paths: Paths) -> Release:
-    """Gather what a cell's folder holds.
+def _write(form: str, what: str, paths: Paths, target: Path) -> None:
+    if form == "folder":
+        Release.of(Cell.parse(what), paths).write(target)
+    elif what in ("experts", "encoder-experts"):
+        write_buffers(what, paths, target)
+    elif target.is_dir():
+        raise ValueError(f"{target}: is a folder, expected the name of a file. Name, for example, "
+                         f"{target / 'distilled_0.pt'}")
+    else:
+        synthetic = SyntheticSet.read(path := paths.set(Cell.parse(what)))
+        check_fit(paths.root, Context.pipeline, [path])
+        write_distilled(synthetic, target)
+
+
+def write_buffers(what: str, paths: Paths, target: Path) -> None:
+    """Write all trajectories of `experts` or `encoder-experts` as the official release does.
 
     Raises:
-        ValueError: the set was not made, or a file that tells of it is missing or damaged.
+        ValueError: they were not made, the format cannot hold them, or the target is something else already.
     """
-    params = read_params(paths.params)
-    path = paths.set(cell)
-    synthetic = SyntheticSet.read(path)
-    train = read_annotations(paths.data, params.data.name, params.data.max_caption_words).train
-    return Release(path, synthetic, load_image_encoder(params.encode.image_encoder, synthetic.images.shape[-1]),
-                   read_features(paths.features).train_texts,
-                   [caption for image in train for caption in image.captions], _facts(cell, params, paths),
-                   (paths.data / "ATTRIBUTION.md").read_text(encoding="utf-8"))
-
-
-def _facts(cell: Cell, params: Params, paths: Paths) -> JSON:
-    evaluation, made = paths.metrics("evaluate", cell), _made_by(cell, paths)
-    return {
-        "cell": cell.to_json(), "title": title(cell.method), "dataset": params.data.name,
-        "encoders": {"image": params.encode.image_encoder, "text": params.encode.text_encoder},
-        "command": made["command"], "provenance": made,
-        "evaluation": read_json(evaluation) if evaluation.is_file() else None}
-
-
-def _made_by(cell: Cell, paths: Paths) -> JSON:
-    """The provenance of the stage that made the set: the one of its two makers that left metrics."""
-    for stage in ("distill", "select"):
-        if (path := paths.metrics(stage, cell)).is_file():
-            return read_json(path)["provenance"]
-    raise ValueError(f"{paths.metrics('distill', cell)}: no such file, so nothing says how {cell} was made. Run "
-                     f"`repro run distill@{cell}` (or select@{cell}, for a coreset)")
+    others = sorted(path.name for path in target.glob("*") if not BUFFER_FILES.fullmatch(path.name))
+    if target.is_file() or others:
+        raise ValueError(f"{target}: exists and holds something else ({', '.join(others[:3]) or 'a file'}). Name a "
+                         "folder that does not exist yet")
+    params, widths = read_params(paths.params), read_features(paths.features).widths
+    if what == "experts":
+        heads = HeadPair.of_widths(*widths, params.heads.width)
+        folder, layouts = paths.experts, Layouts(heads.img, heads.txt)
+    else:
+        encoder = load_image_encoder(params.encode.image_encoder, params.data.image_size)
+        head = HeadSpec(widths[1], encoder.feature_dim)
+        folder, layouts = paths.encoder_experts, Layouts.of_encoder(params.encode.image_encoder, encoder, head)
+    check_fit(paths.root, Context.pipeline, [folder])
+    export_buffers(TrajectoryStore(folder), layouts, target)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The report: every table and figure from stored metrics alone. Nothing here imports torch (DESIGN section 9)."""
+"""The report: every table and figure from stored records alone. Nothing here imports torch."""

@@ -1,112 +1,105 @@
-"""Tables, figures and provenance as HTML that loads nothing from outside."""
+"""Tables, figures and provenance as HTML that loads nothing from outside.
 
-import base64
+All HTML is in `template/parts.html.j2`, whose macros escape every value; here is what the macros are given.
+"""
+
 import json
-from html import escape
-from pathlib import PurePosixPath
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
 
-from repblend.report.headline import Statement
-from repblend.report.published import EVIDENCE
-from repblend.report.table import Cell, Derived, Number, Published, Row, Table, Unknown, text
-from repblend.store import JSON
+from jinja2 import FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
+from repblend.escape import html_environment
+from repblend.records.base import Provenance
+from repblend.report.table import (
+    EVIDENCE,
+    CellValue,
+    Derived,
+    Number,
+    Published,
+    Table,
+    TableRow,
+    Unknown,
+    text,
+)
+
+TEMPLATE = Path(__file__).with_name("template")
+SHORT = 20
+"""Characters up to which a text stays on one line of its cell."""
 DIRECTIONS = {"ir": "Text query, images ranked", "tr": "Image query, captions ranked"}
+"""How the names of recalls begin -> which way they go."""
+
+_environment = html_environment(loader=FileSystemLoader(TEMPLATE), undefined=StrictUndefined, lstrip_blocks=True)
 
 
-def table_html(table: Table) -> str:
-    """A table with its caption. A number says, when pointed at, where it stands; a method links to its provenance."""
+def part(macro: str, file: str = "parts.html.j2", /, **values: Any) -> Markup:
+    """Return what a macro of a template makes of values."""
+    return getattr(_environment.get_template(file).module, macro)(**values)
+
+
+@dataclass(frozen=True)
+class HtmlCell:
+    """A cell of a table's body as the template takes it."""
+
+    shown: str
+    classes: str = ""
+    origin: str = ""
+    """Where the number stands, shown when pointed at."""
+    anchor: str = ""
+    """Where the page describes the row's record."""
+    best: bool = False
+
+
+def table_html(table: Table) -> Markup:
+    """A table with its caption. A number says, when pointed at, where it stands, and leads to the record as its method
+    does.
+    """
     numeric = table.numeric()
-    rows = "".join(_row(row, first, numeric) for first, row in zip(table.starts(), table.rows, strict=True))
-    return (f'<div class="table"><table id="table-{table.name}"><caption>{escape(table.caption)}. '
-            f"{_files(f'paper/tables/{table.name}', ('csv', 'md', 'tex'))}</caption>\n"
-            f"<thead>{_head(table, numeric)}</thead>\n<tbody>\n{rows}</tbody></table></div>")
+    directions = [DIRECTIONS.get(column.name.partition("_at_")[0], "") for column in table.columns]
+    groups = [(title, len([*same])) for title, same in groupby(directions)] if any(directions) else []
+    rows = [(first, [_cell(cell, row, right) for cell, right in zip(row.cells, numeric, strict=True)])
+            for first, row in zip(table.starts(), table.rows, strict=True)]
+    return part("table", table=table, groups=groups, numeric=numeric, rows=rows)
 
 
-def _files(stem: str, endings: tuple[str, ...]) -> str:
-    return f'<span class="files">Files: {stem}.{{{",".join(endings)}}}</span>'
-
-
-def _head(table: Table, numeric: list[bool]) -> str:
-    """The titles, below a line that says which way the recalls go."""
-    groups = [DIRECTIONS.get(column.name.partition("_at_")[0], "") for column in table.columns]
-    above = "".join(f'<th class="group" colspan="{groups.count(group)}">{group}</th>' if group else "<th></th>"
-                    for place, group in enumerate(groups) if not group or groups.index(group) == place)
-    titles = "".join(f"<th{_classes('', right)}>{escape(column.title)}</th>"
-                     for column, right in zip(table.columns, numeric, strict=True))
-    return (f"<tr>{above}</tr>" if any(groups) else "") + f"<tr>{titles}</tr>"
-
-
-def _row(row: Row, first: bool, numeric: list[bool]) -> str:
-    cells = [_cell(cell, row, right) for cell, right in zip(row.cells, numeric, strict=True)]
-    if not first:
-        cells[0] = "<td></td>"  # the group's first row has it
-    return f"<tr{' class=starts' if first else ''}>{''.join(cells)}</tr>\n"
-
-
-def _cell(cell: Cell, row: Row, right: bool) -> str:
-    shown = escape(text(cell))
-    if isinstance(cell, Number):
-        strong = f"<b>{shown}</b>" if cell.best else shown
-        return f'<td class="number" title="{row.file}: {escape(cell.key)}">{strong}</td>'
-    if isinstance(cell, Published):
-        origin = f"{cell.origin}: published, {EVIDENCE[cell.evidence]}"
-        return f'<td class="number published" title="{escape(origin)}">{shown}</td>'
-    if row.file and row.file.startswith("metrics/") and cell == row.cells[1]:
-        shown = f'<a href="#{anchor(row.file)}">{shown}</a>'
-    kind = " ".join(filter(None, [_kind(cell), row.whose if isinstance(cell, Derived) else ""]))
-    return f"<td{_classes(kind, right)}>{shown}</td>"
-
-
-def _kind(cell: Cell) -> str:
-    """The class of a cell that holds no measured number."""
-    if cell is None:
-        return "not-run"
-    return {Unknown: "unknown", Derived: "derived"}.get(type(cell), "")
-
-
-def _classes(kind: str, right: bool) -> str:
-    names = " ".join(filter(None, ["number" if right else "", kind]))
-    return f' class="{names}"' if names else ""
+def _cell(cell: CellValue, row: TableRow, right: bool) -> HtmlCell:
+    described = anchor(row.file) if row.file and row.file.startswith("records/") else ""
+    match cell:
+        case Number():
+            return HtmlCell(text(cell), "number", f"{row.file}: {cell.key}", described, cell.best)
+        case Published():
+            return HtmlCell(text(cell), "number published", f"{cell.origin}: published, {EVIDENCE[cell.evidence]}")
+        case None:
+            kind = "not-run"
+        case Unknown():
+            kind = "unknown"
+        case Derived():
+            kind = f"derived {row.whose}".rstrip()
+        case _:
+            kind = "" if right or len(text(cell)) > SHORT else "short"
+    return HtmlCell(text(cell), " ".join(filter(None, ["number" if right else "", kind])),
+                    anchor=described if cell == row.cells[1] else "")
 
 
 def anchor(file: str) -> str:
-    """Where the page describes a metrics file."""
-    return str(PurePosixPath(file).with_suffix("")).replace("/", "-")
+    """Where the page describes a record: `records-evaluate-repblend-100`."""
+    return file.removesuffix(".json").removesuffix("/record").replace("/", "-")
 
 
-def figure_html(name: str, svg: bytes, caption: str) -> str:
-    """A figure with its caption, embedded as an image, so that the names inside two figures cannot meet."""
-    data = base64.b64encode(svg).decode("ascii")
-    return (f'<figure id="figure-{name}"><img alt="{escape(caption)}" src="data:image/svg+xml;base64,{data}">'
-            f"<figcaption>{escape(caption)} {_files(f'paper/figures/{name}', ('svg', 'pdf', 'png'))}</figcaption>"
-            "</figure>")
+def definitions_html(definitions: Mapping[str, str]) -> Markup:
+    """Definitions of records by the name of what they define, each marked as this project's own."""
+    return part("definitions", definitions={
+        f"{name.replace('_', ' ').capitalize()} (this project's definition)": f"{definitions[name]}."
+        for name in sorted(definitions)})
 
 
-def cards_html(statements: list[Statement]) -> str:
-    """The few numbers to read first."""
-    cards = "".join(f'<div class="card"><b>{escape(each.value)}</b><span>{escape(each.meaning)}</span></div>'
-                    for each in statements)
-    return f'<div class="cards">{cards}</div>' if cards else '<p class="not-run">RepBlend was not run.</p>'
-
-
-def definitions_html(definitions: dict[str, str]) -> str:
-    """Terms and their meanings; the meanings are HTML."""
-    entries = (f"<dt>{escape(term)}</dt><dd>{meaning}</dd>" for term, meaning in definitions.items())
-    return "<dl>" + "".join(entries) + "</dl>"
-
-
-def source_html(file: str, provenance: JSON) -> str:
-    """Everything that decided the numbers of a metrics file, folded."""
-    inputs = "".join(f"<tr><td><code>{escape(path)}</code></td><td><code>{escape(digest)}</code></td></tr>"
-                     for path, digest in sorted(provenance["inputs"].items()))
-    libraries = ", ".join(f"{name} {version}" for name, version in sorted(provenance["libraries"].items()))
-    facts = {
-        "Command": f"<code>{escape(provenance['command'])}</code>",
-        "Parameters": f"<pre>{escape(json.dumps(provenance['parameters'], indent=1, sort_keys=True))}</pre>",
-        "Seed, device, threads": escape(", ".join(str(provenance.get(key)) for key in ("seed", "device", "threads"))),
-        "Libraries": escape(libraries) + f"; locked requirements {escape(str(provenance.get('requirements_sha256')))}",
-        "Inputs and their SHA-256": f'<table class="inputs"><tbody>{inputs}</tbody></table>' if inputs else "none",
-        "Commit, machine, time, memory": f"in <code>{escape(provenance['run'])}</code>, which differs from run to run",
-    }
-    return (f'<details class="source" id="{anchor(file)}"><summary><code>{escape(file)}</code></summary>'
-            f"{definitions_html(facts)}</details>\n")
+def source_html(file: str, provenance: Provenance) -> Markup:
+    """Everything that decided the numbers of a record, folded."""
+    name = provenance.stage if provenance.cell is None else f"{provenance.stage}@{provenance.cell}"
+    libraries = ", ".join(f"{library} {version}" for library, version in sorted(provenance.libraries.items()))
+    return part("source", file=file, anchor=anchor(file), provenance=provenance, name=name, libraries=libraries,
+                parameters=json.dumps(provenance.parameters, indent=1, sort_keys=True, ensure_ascii=False))

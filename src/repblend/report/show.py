@@ -1,38 +1,89 @@
-"""What the report's notebook calls. In Jupyter, open it in the folder `paper`, after the report was made once."""
+"""What `paper/report.ipynb` calls. In Jupyter, open it in the folder `paper`, after the report was made once.
+
+Passages that depend on the run are macros of `template/words.html.j2`, which get what this run is.
+"""
 
 from collections.abc import Callable
-from html import escape
+from functools import cache
+from typing import Any
 
 from IPython.display import HTML
 
-from repblend.report import headline
-from repblend.report.markup import cards_html, definitions_html
-from repblend.report.metrics import Metrics
-from repblend.report.notebook import Notebook
-from repblend.report.tables import TABLES
-from repblend.store import JSON
+from repblend.report import first, screen
+from repblend.report.grid_records import GridRecords
+from repblend.report.markup import definitions_html, part, table_html
+from repblend.report.page import Notebook
+from repblend.report.sections import TABLES, has_lors
+from repblend.report.studies import ablated
+from repblend.runtime.context import repository_of
+from repblend.titles import EMBEDDED, data_title, title
 
-_notebook = Notebook(Metrics.of, TABLES)
-_metrics, table, folded, figure, sources = (_notebook.metrics, _notebook.table, _notebook.folded, _notebook.figure,
-                                            _notebook.sources)
+_notebook = Notebook(cache(GridRecords.of), TABLES)
+table, folded, figure, sources = _notebook.table, _notebook.folded, _notebook.figure, _notebook.sources
+tabs, left_out = _notebook.tabs, _notebook.left_out
 
 
-def statements() -> HTML:
-    """Show the few numbers to read first."""
-    return HTML(cards_html(headline.statements(_metrics())))
+def verdicts() -> HTML:
+    """Show which of the paper's orderings hold here, and, folded, every comparison behind them."""
+    records = _notebook.records()
+    return HTML(screen.verdicts_html(first.claims(records), first.RULE, part(
+        "folded", summary="Every comparison, with deviations",
+        content=table_html(first.orderings_table(records)))))
+
+
+def pictures() -> HTML:
+    """Show pairs before and after distillation."""
+    return HTML(screen.pictures_html(first.pictured(_notebook.records()), first.PAIR_WORDS, "specimens"))
+
+
+def plot() -> HTML:
+    """Show recall by budget."""
+    return HTML(screen.plot_html(first.recall_plot(_notebook.records())))
+
+
+def origin() -> HTML:
+    """Show what computed the records, and how to check them."""
+    records = _notebook.records()
+    return HTML(screen.origin_html(records.root, records.sources(), _profile(records)))
+
+
+def _profile(records: GridRecords) -> str | None:
+    root = records.root.resolve()
+    return None if repository_of(root) == root else root.name
+
+
+def words(passage: str) -> HTML:
+    """Show a passage that depends on the run: a macro of `template/words.html.j2`."""
+    records = _notebook.records()
+    dataset, encoded = records.dataset(), records.encoded()
+    distilled = [records.distillation(f"{method}-{budget}") for method in records.learned
+                 for budget in records.grid.budgets]
+    run = {
+        "embedded": dataset in (None, EMBEDDED),
+        "data": None if dataset is None else data_title(dataset),
+        "encoders": (encoded.image_encoder, encoded.text_encoder) if encoded else None,
+        "encoder_methods": [title(method) for method in records.grid.encoder_distilled],
+        "encoder_coresets": [title(method) for method in records.grid.encoder_coresets],
+        "ablated": ablated(records),
+        "chosen_by": sorted({record.provenance.parameters.get("distill", {}).get("choose", "best-validation")
+                             for record in distilled if record and record.course}),
+        "has_lors": has_lors(records),
+        "is_cc3m": records.is_of("cc3m"),
+        "profile": _profile(records),
+    }
+    return HTML(part(passage, "words.html.j2", run=run))
 
 
 def definitions() -> HTML:
-    """Show the definitions that the metrics carry, each marked as this project's own."""
-    metrics = _metrics()
-    carried = _carried(metrics, metrics.specimens)
-    for name, meaning in _carried(metrics, metrics.embedding).items():
+    """Show the definitions that the records carry, each marked as this project's own."""
+    records = _notebook.records()
+    carried = _carried(records, records.distillation)
+    for name, meaning in _carried(records, records.embedding).items():
         carried[name if carried.get(name, meaning) == meaning else f"{name}, in reference models"] = meaning
-    return HTML(definitions_html({f"{name.replace('_', ' ').capitalize()} (this project's definition)":
-                                  f"{escape(carried[name])}." for name in sorted(carried)}))
+    return HTML(definitions_html(carried))
 
 
-def _carried(metrics: Metrics, read: Callable[[str], JSON | None]) -> dict[str, str]:
-    """The definitions in the files of every cell, of which all carry the same."""
-    found = (read(f"{method}-{budget}") for method in metrics.methods for budget in metrics.grid.budgets)
-    return dict(next((content["definitions"] for content in found if content), {}))
+def _carried(records: GridRecords, read: Callable[[str], Any]) -> dict[str, str]:
+    """The definitions in the records of every cell, of which all carry the same."""
+    found = (read(f"{method}-{budget}") for method in records.methods for budget in records.grid.budgets)
+    return dict(next((record.definitions for record in found if record), {}))

@@ -1,24 +1,33 @@
 """What a table is, and how it is written: as CSV, Markdown, LaTeX and plain text.
 
-The CSV keeps each number as it stands in the metrics file, and names that file. The other forms round ours, and show
-the paper's with the digits it was printed with. Ours reads `24.0 ± 0.5`, the paper's `24.0 (0.5)`, set in italics.
+The CSV keeps each number as it stands in its record, and names that record. The other forms round ours, and show the
+paper's with the digits it was printed with. Ours reads `24.0 ± 0.5`, the paper's `24.0 (0.5)`, set in italics. Each
+form is escaped by its function in `repblend.escape`; HTML is made in `markup`.
 """
 
 import csv
 import io
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
-from repblend.store import JSON, write_bytes
+from repblend.escape import csv_cell, latex, markdown, one_line
+from repblend.store import write_bytes
 
 NOT_RUN = "not run"
+EVIDENCE = {"T": "read from the paper's table or figure", "C": "read from released code",
+            "S": "secondary, not checked against the paper", "D": "derived by arithmetic"}
+"""How sure a published number is (`paper/published/README.md`)."""
+
+
+# What stands in a cell.
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number of ours, and the key of its metrics file that holds it."""
+    """A number of ours, and the key of its record that holds it."""
 
     mean: float
     std: float | None
@@ -36,17 +45,6 @@ class Number:
         return f"{shown}{spread} {self.unit}".rstrip()
 
 
-def stored_number(statistics: JSON, name: str, key: str) -> Number:
-    """Return a number with its deviation from the statistics that a metrics file keeps.
-
-    Args:
-        statistics: has the numbers under `mean` and their deviations under `std`.
-        name: of the number in both.
-        key: where the statistics stand in the file.
-    """
-    return Number(statistics["mean"][name], statistics["std"][name], f"{key}.mean.{name}")
-
-
 @dataclass(frozen=True)
 class Published:
     """A number of a paper, never ours."""
@@ -57,7 +55,7 @@ class Published:
     origin: str
     """File of `paper/published` and its row."""
     evidence: str
-    """One of `published.EVIDENCE`."""
+    """A key of `EVIDENCE`."""
     unit: str = ""
 
     def __str__(self) -> str:
@@ -79,21 +77,36 @@ class Derived:
 
     value: float
     form: str
-    """How people read it, a format string."""
+    """How it is shown, a format string."""
 
     def __str__(self) -> str:
         return self.form.format(self.value)
 
 
-Cell = str | int | Number | Published | Unknown | Derived | None
+CellValue = str | int | Number | Published | Unknown | Derived | None
+"""None: not run."""
 NUMERIC = int | Number | Published | Derived
 
 
-def text(cell: Cell) -> str:
-    """A cell as people read it: `24.0 ± 0.5`, `24.0 (0.5)`, `1,234`, `unknown` or `not run`."""
+def text(cell: CellValue) -> str:
+    """A cell as it is shown: `24.0 ± 0.5`, `24.0 (0.5)`, `1,234`, `unknown` or `not run`."""
     if cell is None:
         return NOT_RUN
     return f"{cell:,}" if isinstance(cell, int) else str(cell)
+
+
+def difference_in_deviations(ours: Number | None, other: Number | Published | None) -> Derived | None:
+    """Return ours minus the other in standard deviations, (ours - other) / sqrt(std_ours^2 + std_other^2).
+
+    This project's definition. None unless both have a deviation and the deviations are not both zero.
+    """
+    if ours is None or other is None or ours.std is None or other.std is None:
+        return None
+    spread = math.hypot(ours.std, float(other.std))
+    return Derived((ours.mean - float(other.mean)) / spread, "{:+.1f} sd") if spread else None
+
+
+# A table and its forms.
 
 
 @dataclass(frozen=True)
@@ -106,14 +119,19 @@ class Column:
     """Whether the CSV has a second column `<name>_std`."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row, and the metrics file that holds its numbers; None where the file is not there."""
+def columns(*names: str) -> tuple[Column, ...]:
+    """Return columns without deviations whose titles are their names with a capital."""
+    return tuple(Column(name, name.replace("_", " ").capitalize()) for name in names)
 
-    cells: tuple[Cell, ...]
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row, and the record that holds its numbers; None where there is no record."""
+
+    cells: tuple[CellValue, ...]
     file: str | None
     whose: str = ""
-    """Said in the CSV in place of 'run' or 'not run' where a row holds nothing of ours."""
+    """Written in the CSV in place of 'run' or 'not run' where a row holds nothing of ours."""
 
     @property
     def status(self) -> str:
@@ -128,9 +146,9 @@ class Table:
     """File name without ending."""
     caption: str
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     long: "Table | None" = None
-    """The same for the CSV, a row per number, where people get a wider layout."""
+    """The same for the CSV with a row per number, where the other forms have a wider layout."""
 
     def starts(self) -> list[bool]:
         """For each row, whether it is the first of a group."""
@@ -139,8 +157,7 @@ class Table:
 
     def numeric(self) -> list[bool]:
         """For each column, whether it holds numbers."""
-        return [any(isinstance(cell, NUMERIC) for cell in column)
-                for column in zip(*(row.cells for row in self.rows), strict=True)]
+        return [any(isinstance(row.cells[place], NUMERIC) for row in self.rows) for place in range(len(self.columns))]
 
     def to_csv(self) -> str:
         """Every digit; an empty number where `status` says 'not run'."""
@@ -150,36 +167,51 @@ class Table:
         names = [name for column in self.columns
                  for name in ((column.name, f"{column.name}_std") if column.spread else (column.name,))]
         lines = [[*(value for column, cell in zip(self.columns, row.cells, strict=True)
-                    for value in _csv_values(cell, column.spread)), row.status, row.file or ""] for row in self.rows]
-        csv.writer(buffer, lineterminator="\n").writerows([[*names, "status", "metrics_file"], *lines])
+                    for value in _csv_values(cell, column.spread)), row.status, csv_cell(row.file or "")]
+                 for row in self.rows]
+        csv.writer(buffer, lineterminator="\n").writerows([[*names, "status", "record"], *lines])
         return buffer.getvalue()
 
     def to_markdown(self) -> str:
+        """A table of GitHub's Markdown below its caption."""
         def line(cells: Sequence[str]) -> str:
-            return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+            return f"| {' | '.join(cells)} |"
 
-        return "\n".join([self.caption, "", line([column.title for column in self.columns]),
+        return "\n".join([markdown(self.caption), "",
+                          line([markdown(column.title) for column in self.columns]),
                           line(["---:" if each else "---" for each in self.numeric()]),
-                          *(line([_emphasised(cell, "**{}**", "*{}*") for cell in row.cells]) for row in self.rows),
-                          ""])
+                          *(line([_emphasised(cell, markdown, "**{}**", "*{}*") for cell in row.cells])
+                            for row in self.rows), ""])
 
     def to_latex(self) -> str:
         """A `tabular` for the package `booktabs`."""
         lines = []
         for first, row in zip(self.starts(), self.rows, strict=True):
             lines += [r"\midrule"] * first
-            lines.append(" & ".join(_latex_cell(cell) for cell in row.cells) + r" \\")
-        head = " & ".join(_latex(column.title) for column in self.columns) + r" \\"
+            cells = (_emphasised(cell, latex, r"\textbf{{{}}}", r"\textit{{{}}}") for cell in row.cells)
+            lines.append(" & ".join(cells) + r" \\")
+        head = " & ".join(latex(column.title) for column in self.columns) + r" \\"
         alignment = "".join("r" if each else "l" for each in self.numeric())
-        return "\n".join([f"% {self.caption}", rf"\begin{{tabular}}{{{alignment}}}", r"\toprule", head, *lines,
-                          r"\bottomrule", r"\end{tabular}", ""])
+        return "\n".join([f"% {latex(self.caption)}", rf"\begin{{tabular}}{{{alignment}}}",
+                          r"\toprule", head, *lines, r"\bottomrule", r"\end{tabular}", ""])
 
     def to_text(self) -> str:
         """Plain text for a terminal; an empty line between groups."""
-        lines = [[column.title for column in self.columns], *([text(cell) for cell in row.cells] for row in self.rows)]
+        lines = [[column.title for column in self.columns],
+                 *([one_line(text(cell)) for cell in row.cells] for row in self.rows)]
         shown = in_columns(lines)
         spaced = ["\n" * first + line for first, line in zip(self.starts(), shown[1:], strict=True)]
         return "\n".join([self.caption, "", shown[0], *spaced])
+
+
+def with_best(rows: list[TableRow]) -> list[TableRow]:
+    """Mark the largest number of each column, if more than one row was run."""
+    if sum(row.file is not None for row in rows) < 2:
+        return rows
+    columns = zip(*(row.cells for row in rows), strict=True)
+    best = [max((cell.mean for cell in column if isinstance(cell, Number)), default=None) for column in columns]
+    return [replace(row, cells=tuple(replace(cell, best=cell.mean == most) if isinstance(cell, Number) else cell
+                                     for cell, most in zip(row.cells, best, strict=True))) for row in rows]
 
 
 def in_columns(lines: Sequence[Sequence[str]]) -> list[str]:
@@ -198,24 +230,22 @@ def write_table(folder: Path, table: Table) -> None:
         write_bytes(folder / f"{table.name}.{ending}", write(table).encode())
 
 
-def _csv_values(cell: Cell, spread: bool) -> tuple[str, ...]:
-    mean, std = (cell.mean, cell.std) if isinstance(cell, Number | Published) else (cell, None)
-    mean = mean.value if isinstance(mean, Derived) else mean
+def _csv_values(cell: CellValue, spread: bool) -> tuple[str, ...]:
+    match cell:
+        case str():
+            mean, std = csv_cell(cell), None
+        case Number() | Published():
+            mean, std = cell.mean, cell.std
+        case Derived():
+            mean, std = cell.value, None
+        case _:
+            mean, std = cell, None
     shown = tuple("" if value is None else str(value) for value in (mean, std))
     return shown if spread else shown[:1]
 
 
-def _emphasised(cell: Cell, best: str, published: str) -> str:
+def _emphasised(cell: CellValue, escape: Callable[[str], str], best: str, published: str) -> str:
+    shown = escape(text(cell))
     if isinstance(cell, Published):
-        return published.format(text(cell))
-    return best.format(text(cell)) if isinstance(cell, Number) and cell.best else text(cell)
-
-
-def _latex_cell(cell: Cell) -> str:
-    return _latex(_emphasised(cell, r"\textbf{{{}}}", r"\textit{{{}}}"))
-
-
-def _latex(cell: str) -> str:
-    for character in "&%_#$":
-        cell = cell.replace(character, "\\" + character)
-    return cell.replace("±", r"$\pm$").replace("×", r"$\times$")
+        return published.format(shown)
+    return best.format(shown) if isinstance(cell, Number) and cell.best else shown

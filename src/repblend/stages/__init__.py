@@ -1,1 +1,1 @@
-"""One thin module per DVC stage: read parameters and inputs, call the library, write outputs."""
+"""One thin module per DVC stage: check the arguments, build what the library needs, run it, write a record."""

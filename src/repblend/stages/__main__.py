@@ -1,14 +1,12 @@
-"""Run one stage: `python -m repblend.stages STAGE [CELL]`, in the workspace's folder; see `repblend.stages.entry`."""
+"""Run one stage: `python -m repblend.stages STAGE [CELL]`, in the workspace's folder; see `runtime.harness`."""
 
 import sys
 
-from repblend.stages.context import StageContext
-from repblend.stages.entry import main, prepare_process
+from repblend.runtime.harness import main, prepare_process
+from repblend.stages.pipeline import Context
 
-STAGES = ("prepare", "encode", "experts", "encoder-experts", "select", "distill", "evaluate", "bounds", "embed",
-          "transfer")
-USAGE = f"usage: python -m repblend.stages {{{','.join(STAGES)}}} [METHOD-BUDGET]"
+USAGE = f"usage: python -m repblend.stages {{{','.join(Context.pipeline.names)}}} [METHOD-BUDGET] [--only NUMBER]"
 
 if __name__ == "__main__":
     prepare_process()
-    sys.exit(main(StageContext, STAGES, USAGE, sys.argv[1:]))
+    sys.exit(main(Context, USAGE, sys.argv[1:]))

@@ -1,58 +1,29 @@
-"""Students as `params.yaml` describes them: what the stages that train them have in common."""
+"""Students of a cell: what they train, how they are optimised and scored, and how what they reach is written.
 
-from collections.abc import Callable, Iterable
+Stages `distill`, `evaluate`, `bounds`, `transfer` and `encoder-experts` have theirs from here (`paper/METHOD.md`,
+section 8).
+"""
+
+import statistics
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from repblend.data.features import Features, SplitFeatures
-from repblend.data.image_store import open_images
-from repblend.data.images import normalise, read_images
-from repblend.data.karpathy import AnnotatedImage, read_annotations
+from repblend.data.karpathy import AnnotatedImage
 from repblend.encoders.heads import HeadSpec
 from repblend.encoders.image import ImageEncoder, encode_in_chunks
-from repblend.encoders.registry import load_text_encoder
-from repblend.encoders.text import TextEncoder
-from repblend.evaluation.evaluate import Evaluator
-from repblend.evaluation.protocol import HeadPair, Split
-from repblend.evaluation.towers import EncoderAndHead, Towers
-from repblend.experts.training import TrainingPairs
-from repblend.params import Experts, Params, StudentSchedule
-from repblend.stages.context import Paths
-
-
-def encoder_and_head(features: Features, encoder: ImageEncoder, dropout: float) -> EncoderAndHead:
-    """Return the trained image encoder with the text head that fits it."""
-    return EncoderAndHead(encoder, HeadSpec(features.train_texts.shape[-1], encoder.feature_dim, dropout))
-
-
-def training_pairs(features: Features) -> TrainingPairs:
-    """Return the real training set as frozen features."""
-    return TrainingPairs(features.train_images, features.train_texts, features.train_image_index)
-
-
-@dataclass(frozen=True)
-class TrainingCaptions:
-    """The training captions and the encoder that reads them."""
-
-    captions: list[str]
-    """In the order of their features."""
-    encoder: TextEncoder
-
-    def encode_in_training(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Return features (B, D_txt) of these captions (B,), with the encoder's dropout active."""
-        return self.encoder.encode_in_training([self.captions[row] for row in rows.tolist()], generator)
-
-
-def captions_of(settings: Experts, params: Params, paths: Paths) -> TrainingCaptions | None:
-    """Return the captions that experts encode in every batch; None where these settings take the cached features."""
-    if settings.text_mode == "eval":
-        return None
-    train = read_annotations(paths.data, params.data.name, params.data.max_caption_words).train
-    return TrainingCaptions([caption for image in train for caption in image.captions],
-                            load_text_encoder(params.encode.text_encoder).to(params.compute.device))
+from repblend.evaluation.protocol import Evaluator
+from repblend.evaluation.student import Recipe, published_decay_start
+from repblend.evaluation.towers import EncoderAndHead, HeadPair, Towers
+from repblend.grid import Cell, schedule_of
+from repblend.params import MethodSchedule, Params
+from repblend.records.results import Evaluation, flat_metrics
+from repblend.runtime.context import Paths, csv_of, write_cell
+from repblend.runtime.provenance import write_metric
+from repblend.stages.setup import annotations_of, read_pixels
 
 
 @dataclass(frozen=True)
@@ -62,36 +33,67 @@ class StudentModel:
     towers: Towers
     inputs: Callable[[Tensor], Tensor]
     """From normalised images (N, 3, H, W) to what students see of them."""
-    val: Split
-    test: Split
+    val: SplitFeatures
+    test: SplitFeatures
+
+    @property
+    def splits(self) -> dict[str, SplitFeatures]:
+        return {"val": self.val, "test": self.test}
 
 
-def head_students(encoder: ImageEncoder, heads: HeadPair, val: Split, test: Split, encoder_chunk: int) -> StudentModel:
-    """Students that train both projection heads on frozen features (RepBlend, coresets)."""
-    return StudentModel(heads, partial(encode_in_chunks, encoder, chunk=encoder_chunk), val, test)
+def student_model(cell: Cell, encoder: ImageEncoder, params: Params, paths: Paths, features: Features) -> StudentModel:
+    """Return the students of a cell, on the encoder that the features come from."""
+    if cell.trains_encoder:
+        return encoder_students(encoder, params, paths, features)
+    heads = HeadPair.of_widths(*features.widths, params.heads.width, params.heads.dropout)
+    inputs = partial(encode_in_chunks, encoder, chunk=params.compute.encoder_chunk)
+    return StudentModel(heads, inputs, features.val, features.test)
 
 
 def encoder_students(encoder: ImageEncoder, params: Params, paths: Paths, features: Features) -> StudentModel:
-    """Students that train the whole image encoder and a text head on pixels (MTT-VL, TESLA-VL, LoRS)."""
-    annotations = read_annotations(paths.data, params.data.name, params.data.max_caption_words)
+    """Return students that train the whole image encoder and a text head on pixels (MTT-VL, TESLA-VL, LoRS)."""
+    annotations = annotations_of(params, paths)
 
     def with_pixels(split: SplitFeatures, images: tuple[AnnotatedImage, ...]) -> SplitFeatures:
-        return replace(split, images=read_pixels(paths, images, params.data.image_size, encoder))
+        pixels = read_pixels(paths, images, params.data.image_size, encoder.mean, encoder.std)
+        return replace(split, images=pixels)
 
-    return StudentModel(encoder_and_head(features, encoder, params.heads.dropout), lambda images: images,
+    head = HeadSpec(features.train_texts.shape[-1], encoder.feature_dim, params.heads.dropout)
+    return StudentModel(EncoderAndHead(encoder, head), lambda images: images,
                         with_pixels(features.val, annotations.val), with_pixels(features.test, annotations.test))
 
 
-def read_pixels(paths: Paths, images: Iterable[AnnotatedImage], image_size: int, encoder: ImageEncoder) -> Tensor:
-    """Read images (N, 3, H, W), normalised for the encoder."""
-    store = open_images(paths.data, paths.repository)
-    return normalise(read_images(store, [image.image for image in images], image_size), encoder.mean, encoder.std)
+def recipe_of(cell: Cell, lr_img: float, lr_txt: float, loss: str, params: Params,
+              temperature: float | None = None) -> Recipe:
+    """Return how students are optimised on a cell's set, which brings its rates and its loss, and, if it was imported,
+    its temperature.
+
+    Students that train the encoder on a coreset have other rates: a coreset brings those of heads.
+    """
+    evaluate, schedule = params.evaluate, schedule_of(cell, params.evaluate)
+    if cell.is_coreset and cell.trains_encoder:
+        lr_img, lr_txt = evaluate.encoder_coresets.lr_img, evaluate.encoder_coresets.lr_txt
+    return Recipe(lr_img, lr_txt if schedule.rates == "own" else lr_img, evaluate.momentum, evaluate.weight_decay, loss,
+                  temperature or evaluate.temperature,
+                  published_decay_start(schedule.epochs) if schedule.decay else None)
 
 
-def make_evaluator(params: Params, schedule: StudentSchedule, splits: dict[str, Split], towers: Towers,
+def make_evaluator(schedule: MethodSchedule, params: Params, splits: dict[str, SplitFeatures], towers: Towers,
                    num_seeds: int) -> Evaluator:
     """Return how sets are evaluated on the given splits."""
-    settings = params.evaluate
+    evaluate = params.evaluate
     return Evaluator(splits, towers, params.seed, num_seeds, schedule.epochs, schedule.scored_intervals,
-                     settings.batch_size, settings.batches, settings.protocol, settings.candidates,
+                     schedule.batch_size, schedule.batches, evaluate.protocol, evaluate.candidates,
                      params.compute.device)
+
+
+def write_evaluation(evaluation: Evaluation, name: str, paths: Paths) -> None:
+    """Write what students reached: `records/evaluate/<name>/` with the plot of their mean recall by epoch, and the flat
+    metrics of both protocols.
+    """
+    curves = ([round(statistics.fmean(students), 4) for students in zip(*curves, strict=True)]
+              for curves in (evaluation.curves.val_mean_recall, evaluation.curves.test_mean_recall))
+    write_cell(paths.record("evaluate", name), evaluation, {"recall.csv": csv_of(
+        ("epoch", "val_mean_recall", "test_mean_recall"), zip(evaluation.scored_epochs, *curves, strict=True))})
+    for protocol, found in (("held-out", evaluation.protocols.held_out), ("faithful", evaluation.protocols.faithful)):
+        write_metric(paths.metric(protocol, name), flat_metrics(found.mean, found.std), evaluation.provenance)

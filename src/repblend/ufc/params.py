@@ -5,16 +5,17 @@ would not expect from the paper has a name here: the iterate that is kept, the l
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from repblend.params import Count, Fraction, Positive, PositiveReal, Section, explain, optional, read_yaml
+from repblend.params import ImportFrom, read_yaml, validated
+from repblend.sections import Count, FilePath, Fraction, ImageSize, Name, Positive, PositiveReal, Section, Seed
 
 DatasetName = Literal["digits", "cifar10", "cifar100", "tiny-imagenet", "imagenet"]
 LabelKind = Literal["static", "dynamic"]
 Iterate = Literal["last-evaluated", "last", "best"]
-Quantisation = Literal["jpeg", "png", "tensor"]
+Quantisation = Literal["jpeg", "png"]
 
 
 class UfcCompute(Section):
@@ -22,7 +23,7 @@ class UfcCompute(Section):
 
     threads: Positive
     """CPU threads of every tensor operation."""
-    device: Literal["cpu", "cuda"] = optional("cpu")
+    device: Literal["cpu", "cuda"] = "cpu"
     """Where networks run. Random numbers are drawn on the CPU in either case."""
 
 
@@ -30,14 +31,20 @@ class UfcData(Section):
     """Which images, and what is held out."""
 
     name: DatasetName
-    image_size: Positive
+    image_size: ImageSize
     """Height and width in pixels."""
     num_val: Positive
     """Images held out of the training set to choose the best epoch on: the same number of every class."""
-    num_test: Positive | None = optional(None)
+    training_images: Literal["without-val", "all"] = "without-val"
+    """Whether teachers and sets leave the held-out images alone, or take all of the training set, as released: then the
+    best epoch is chosen on images that the teachers, and some of the sets, have seen."""
+    num_test: Positive | None = None
     """Test images, for a set that brings no split of its own (digits); null for the others."""
-    folder: str | None = optional(None)
+    folder: FilePath | None = None
     """Where the official archives were unpacked; null for digits, which come with scikit-learn."""
+    initial_from: ImportFrom | None = None
+    """Released real images to start from in place of a draw: a folder of `tensor_0.pt`, `tensor_1.pt` and so on, or one
+    that has a folder of images per class."""
 
     @model_validator(mode="after")
     def _digits_are_cut_here(self) -> Self:
@@ -51,6 +58,9 @@ class UfcData(Section):
 class Augmentation(Section):
     """What training sees of an image; the released recipes pad by 4 pixels and flip half of the images."""
 
+    crop: Literal["padded", "resized"] = "padded"
+    """Of the size of an image after padding it, as released; or a random share of 8 to 100 % of it, resized, as SRe2L
+    validates on ImageNet, for which no script is released."""
     crop_padding: Count
     """Black pixels around an image before it is cropped to its size again."""
     flip: Fraction
@@ -60,10 +70,13 @@ class Augmentation(Section):
 class Teachers(Section):
     """The M networks that compensators are made with, and how they are trained ("squeeze")."""
 
-    architectures: Annotated[list[str], Field(min_length=1)]
+    architectures: Annotated[list[Name], Field(min_length=1)]
     """Names in `repblend.ufc.networks`, in the order of the slots they fill."""
-    weights: Literal["trained", "torchvision"] = optional("trained")
+    weights: Literal["trained", "torchvision"] = "trained"
     """Train them by the recipe below, or take torchvision's ImageNet weights (`IMAGENET1K_V1`)."""
+    import_from: ImportFrom | None = None
+    """Released checkpoints in place of training, `resnet18_E200/ckpt.pth` and so on; or another workspace, whose
+    `teachers/` are taken."""
     epochs: Positive
     batch_size: Positive
     lr: PositiveReal
@@ -81,34 +94,33 @@ class Generation(Section):
     iterations: Positive
     lr: PositiveReal
     """Of Adam at the start; lowered to zero along half a cosine."""
-    betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = optional([0.5, 0.9])
+    betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = Field(default=[0.5, 0.9])
     """Of Adam."""
     lambda_bn: Annotated[float, Field(ge=0)]
     """Weight of the BatchNorm statistics in the objective (released option `--r-bn`)."""
-    first_layer_weight: PositiveReal = optional(10.0)
+    first_layer_weight: PositiveReal = 10.0
     """Of the first BatchNorm layer among them (released option `--first-bn-multiplier`)."""
-    skipped_layers: dict[str, list[Count]] = optional({})
+    skipped_layers: dict[Name, list[Count]] = Field(default_factory=dict)
     """Architecture -> BatchNorm layers, counted from 0 in the order of the network's modules, that are left out.
     The CIFAR variant of EfficientNet-B0 has one that never runs, layer 1."""
     transform: Literal["shift", "crop-flip-shift"]
     """T: the released CIFAR script shifts; the ImageNet script crops at random, flips and shifts."""
     max_shift: Count
     """Largest circular shift in pixels, in both directions (released option `--jitter`)."""
-    classes_per_compensator: Positive | None = optional(None)
-    """Classes that share a compensator; null for all. The released scripts share it within `--batch-size` classes."""
     compensators_at_once: Positive
     """Compensators that pass through the teacher together; statistics stay those of each."""
-    images_at_once: Positive | None = optional(None)
+    images_at_once: Positive | None = None
     """Images with a graph in memory at once; null for all. Fewer cost a second forward pass, for the same gradient."""
-    iterate: Iterate = optional("last-evaluated")
+    iterate: Iterate = "last-evaluated"
     """Which compensator is kept: the one that the last loss was measured at, before the last step (as released); the
     one after it; or the one with the lowest loss."""
-    quantisation: Quantisation = optional("jpeg")
-    """How integrated images are stored: 8-bit JPEG (as released), 8-bit PNG (exact), or 32-bit tensors."""
-    jpeg_quality: Annotated[int, Field(ge=1, le=95)] = optional(75)
-    """Pillow's quality; the released scripts leave its default, 75."""
-    rounding: Literal["down", "nearest"] = optional("down")
-    """How pixels become whole numbers; the released scripts cut the fraction off."""
+    quantisation: Quantisation = "jpeg"
+    """How integrated images are stored: 8-bit JPEG of quality 75 (as released), or 8-bit PNG (exact)."""
+    rounding: Literal["released", "down"] = "down"
+    """How pixels become whole numbers, with the fraction cut off: `released` after normalising and back, which makes a
+    fifth of a real image's values one less, `down` with the tolerance that brings them back."""
+    import_from: ImportFrom | None = None
+    """A set that the release's own code wrote, `new000/class000_id000.jpg` and so on, in place of UFC's: one budget."""
     checkpoint_every: Positive
     """Iterations between two checkpoints."""
 
@@ -125,7 +137,7 @@ class Validation(Section):
 
     labels: Annotated[list[LabelKind], Field(min_length=1)]
     """Kinds of labels: `static`, one stored per image; `dynamic`, the teachers' on every augmented batch."""
-    students: Annotated[list[str], Field(min_length=1)]
+    students: Annotated[list[Name], Field(min_length=1)]
     """Names in `repblend.ufc.networks`."""
     epochs: EpochsOfKind
     """The paper divides epochs by M+1, since there are M+1 times more images; its scripts do so for dynamic labels."""
@@ -140,16 +152,18 @@ class Validation(Section):
     augmentation: Augmentation
     score_every: Positive
     """Students are scored after epochs 0, n, 2n, ... and after the last."""
-    num_seeds: Annotated[int, Field(ge=2)]
+    last_image: Literal["skip", "train"] = "skip"
+    """What becomes of a last batch of one image, which has no variance; released students train on it."""
+    num_seeds: Positive
     """Students per set; one alone has no standard deviation."""
-    checkpoint_every: Positive = optional(50)
+    checkpoint_every: Positive = 50
     """Epochs between two checkpoints of a student."""
 
 
 class UfcParams(Section):
     """All parameters of a UFC profile."""
 
-    seed: int
+    seed: Seed
     compute: UfcCompute
     data: UfcData
     teachers: Teachers
@@ -159,9 +173,13 @@ class UfcParams(Section):
     validation: Validation
 
     @model_validator(mode="after")
-    def _imagenet_has_ready_made_teachers(self) -> Self:
+    def _imported_files_fit(self) -> Self:
         if self.data.name == "imagenet" and self.teachers.weights != "torchvision":
             raise ValueError("teachers.weights: 'imagenet' takes torchvision's weights; set it to 'torchvision'")
+        if self.teachers.import_from and self.teachers.weights != "trained":
+            raise ValueError("teachers.import_from: torchvision's weights are ready-made; give one of the two")
+        if self.generation.import_from and len(self.budgets) > 1:
+            raise ValueError(f"generation.import_from: a set is of one budget, found {self.budgets}; give its own")
         return self
 
     @model_validator(mode="after")
@@ -172,22 +190,6 @@ class UfcParams(Section):
         return self
 
 
-def parse_ufc_params(content: Any, path: Path) -> UfcParams:
-    """Check parameters that were read already; `path` is named in errors.
-
-    Raises:
-        ValueError: a key is unknown, absent or of the wrong type or range; every such key is listed.
-    """
-    try:
-        return UfcParams.model_validate(content)
-    except ValidationError as error:
-        raise ValueError(explain(path, error)) from error
-
-
 def read_ufc_params(path: Path) -> UfcParams:
-    """Read and check the parameters of a UFC profile.
-
-    Raises:
-        ValueError: the file is missing or not YAML, or as `parse_ufc_params`.
-    """
-    return parse_ufc_params(read_yaml(path), path)
+    """Read and check the parameters of a UFC profile; raises `ValueError` as `repblend.params.read_params`."""
+    return validated(UfcParams, read_yaml(path), str(path))

@@ -1,66 +1,65 @@
-"""Validation: students train on a set with the teachers' labels and are tested on real images (INFER, as released).
+"""Validation: students train on a set with the teachers' labels and are tested on real images.
 
-AdamW, cosine, random crops and flips, mixup with lambda ~ Beta(0.8, 0.8) per batch, and the loss
-KL(softmax(t/T) || softmax(z/T)), batch mean, T = 30, without a factor T^2; no hard labels. Static labels are the mean
-of the teachers' logits on each stored image, computed once and mixed with the images; dynamic labels are the mean of
-their logits on each augmented and mixed batch.
+As released (INFER, arXiv 2408.06927; `paper/METHOD.md`, section 12): AdamW, cosine, random crops and flips, mixup with
+lambda ~ Beta(0.8, 0.8) per batch, and the loss KL(softmax(t/T) || softmax(z/T)), batch mean, T = 30, without a factor
+T^2; no hard labels. Static labels are the mean of the teachers' logits on each stored image, computed once and mixed
+with the images; dynamic labels are the mean of their logits on each augmented and mixed batch.
 """
 
+import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from repblend.store import JSON
 from repblend.streams import stream
-from repblend.ufc.accuracy import accuracy, logits
-from repblend.ufc.augmentation import draw_mix, draw_views, see
-from repblend.ufc.data import Normalisation, Splits
-from repblend.ufc.image_files import ImageFiles
-from repblend.ufc.integration import ImageSet
-from repblend.ufc.networks import build, drawing_from
+from repblend.ufc.data import ImageFiles, LabelledImages, Normalisation, Splits
+from repblend.ufc.networks import build
 from repblend.ufc.params import Validation
-from repblend.ufc.training import Training, mean_loss, run_epochs
+from repblend.ufc.records import AccuracyCurves, OneStudent
+from repblend.ufc.training import Training, held_out_accuracies, logits, run_epochs
+from repblend.ufc.transforms import Mix, augmented, draw_mix
 
 
-@dataclass(frozen=True)
-class StudentScores:
-    """Accuracies of one student, in percent."""
+def chosen(curves: dict[str, list[float]]) -> OneStudent:
+    """Return a student's accuracies on test, in percent, with its curves.
 
-    curves: dict[str, list[float]]
-    """`epoch`, `loss`, `val_accuracy`, `test_accuracy`: one value per scoring."""
-    network: nn.Module
-    """The student after its last epoch, in evaluation mode."""
-
-    @property
-    def last(self) -> float:
-        """On test, after the last epoch."""
-        return self.curves["test_accuracy"][-1]
-
-    @property
-    def best(self) -> float:
-        """On test, at the epoch that is best on the held-out images (of equal ones, the first)."""
-        values = self.curves["val_accuracy"]
-        return self.curves["test_accuracy"][values.index(max(values))]
-
-    @property
-    def best_on_test(self) -> float:
-        """The highest on test, as the release reports it: chosen on the images that it is measured on."""
-        return max(self.curves["test_accuracy"])
-
-    def to_json(self) -> JSON:
-        """Return curves and the three accuracies."""
-        return {"curves": self.curves, "last": self.last, "best": self.best, "best_on_test": self.best_on_test}
+    They are of the last epoch, of the one that is best on the held-out images (of equal ones, the first), and the
+    highest, as the release reports it: chosen on the images that it is measured on.
+    """
+    val, test = curves["val_accuracy"], curves["test_accuracy"]
+    return OneStudent(best=test[val.index(max(val))], last=test[-1], best_on_test=max(test),
+                      curves=AccuracyCurves.model_validate(curves))
 
 
-def static_labels(teachers: Sequence[nn.Module], images: ImageSet, normalisation: Normalisation, batch_size: int,
+def static_labels(teachers: Sequence[nn.Module], images: LabelledImages, normalisation: Normalisation, batch_size: int,
                   device: str = "cpu") -> Tensor:
     """Return the mean of the teachers' logits on every stored image, (N, C) float32 on the CPU."""
-    every = [logits(teacher, images.pixels, normalisation, batch_size, device) for teacher in teachers]
-    return sum(every) / len(every)
+    return mean_logits([logits(teacher, images.images, normalisation, batch_size, device) for teacher in teachers])
+
+
+def mean_logits(every: Sequence[Tensor]) -> Tensor:
+    """Return the mean over teachers."""
+    return reduce(operator.add, every) / len(every)
+
+
+HARD_LOGIT, HARD_CLASSES = 10.0, 10
+"""Of an image's own class, where its label is that class, and among how many classes (`hard_labels`)."""
+
+
+def hard_labels(labels: Tensor, num_classes: int) -> Tensor:
+    """Return own classes (N,) as logits, (N, C) float32: the baseline without teachers.
+
+    The class's logit leaves all other classes together next to nothing, in half-and-half mixtures of logits too. There
+    each of two classes has exp(logit / 2) against 1 of every other class: so it grows with the classes' number.
+    """
+    logit = HARD_LOGIT + 2 * math.log(num_classes / HARD_CLASSES)
+    return logit * F.one_hot(labels, num_classes).float()
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -83,21 +82,23 @@ class Lesson:
 
     def batch(self, rows: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return augmented and mixed inputs (B, 3, H, W) and the teachers' logits for them (B, C)."""
-        padding = self.recipe.augmentation.crop_padding
-        views = draw_views(len(rows), padding, self.recipe.augmentation.flip, draws)
-        mix = draw_mix(len(rows), self.recipe.mixup_alpha, draws)
         pixels = self.pixels[rows].to(self.device)  # on the CPU before: a batch is little to move
-        inputs = mix(self.normalisation.normalise(see(pixels, views, padding)))
+        seen = augmented(pixels, self.recipe.augmentation, draws)
+        return self.mixed(seen, rows, draw_mix(len(rows), self.recipe.mixup_alpha, draws))
+
+    def mixed(self, seen: Tensor, rows: Tensor, mix: Mix) -> tuple[Tensor, Tensor]:
+        """Return inputs and logits of images (B, 3, H, W) as they are seen, at rows (B,) of the set."""
+        inputs = mix(self.normalisation.normalise(seen))
         if isinstance(self.signal, Tensor):
             return inputs, mix(self.signal[rows].to(self.device))
         with torch.no_grad():
-            return inputs, sum(teacher(inputs) for teacher in self.signal) / len(self.signal)
+            return inputs, mean_logits([teacher(inputs) for teacher in self.signal])
 
 
-def train_student(student: str, images: ImageSet, signal: Tensor | Sequence[nn.Module], splits: Splits,
+def train_student(student: str, images: LabelledImages, signal: Tensor | Sequence[nn.Module], splits: Splits,
                   normalisation: Normalisation, recipe: Validation, epochs: int, seed: int, run: int, checkpoint: Path,
-                  work: str, device: str = "cpu") -> StudentScores:
-    """Train one student on a set and score it.
+                  work: str, device: str = "cpu") -> tuple[OneStudent, nn.Module]:
+    """Train one student on a set and score it; return its accuracies, and the network in evaluation mode.
 
     Args:
         student: a name in `repblend.ufc.networks`.
@@ -111,36 +112,28 @@ def train_student(student: str, images: ImageSet, signal: Tensor | Sequence[nn.M
         ValueError: the student is unknown, or its loss is not finite.
     """
     purpose = ("ufc", "student", student, run)  # the same draws for every set and kind of labels
-    network = build(student, images.num_classes, images.pixels.shape[-1], stream(seed, *purpose, "initial"))
+    network = build(student, images.num_classes, images.images.shape[-1], stream(seed, *purpose, "initial"))
     network = network.to(device).train()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-    training = Training(network, optimiser, checkpoint, work)
-    lesson = Lesson(images.pixels, signal, normalisation, recipe, device)
+    training = Training(network, optimiser_of(network, recipe), checkpoint, work)
+    lesson = Lesson(images.images, signal, normalisation, recipe, device)
 
-    def run_epoch(epoch: int) -> float:
-        draws = stream(seed, *purpose, "epoch", epoch)
-        with drawing_from(draws):
-            order = torch.randperm(len(images), generator=draws).split(recipe.batch_size)
-            return mean_loss([_step(training, lesson, rows, draws) for rows in order if len(rows) > 1])
+    def step(rows: Tensor, draws: torch.Generator) -> Tensor:
+        inputs, labels = lesson.batch(rows, draws)
+        return training.step(distillation_loss(network(inputs), labels, recipe.temperature))
 
     def after_epoch(epoch: int, loss: float) -> None:
         if epoch % recipe.score_every == 0 or epoch == epochs - 1:
-            scores = {f"{name}_accuracy": accuracy(network, split.images, split.labels, normalisation, device=device)
-                      for name, split in (("val", splits.val), ("test", splits.test))}
-            training.record(epoch=epoch, loss=loss, **scores)
+            scores = held_out_accuracies(network, splits, normalisation, device)
+            training.record(epoch=epoch, loss=loss, **{f"{name}_accuracy": score for name, score in scores.items()})
 
-    run_epochs(training, epochs, recipe.lr, recipe.checkpoint_every, run_epoch, after_epoch,
-               f"student {student} {run}")
-    return StudentScores(training.curves, network.eval())
+    run_epochs(training, epochs, len(images), recipe, partial(stream, seed, *purpose, "epoch"), step, after_epoch,
+               f"student {student} {run}", smallest=1 if recipe.last_image == "train" else 2)
+    return chosen(training.curves), network.eval()
 
 
-def _step(training: Training, lesson: Lesson, rows: Tensor, draws: torch.Generator) -> Tensor:
-    inputs, labels = lesson.batch(rows, draws)
-    loss = distillation_loss(training.network(inputs), labels, lesson.recipe.temperature)
-    training.optimiser.zero_grad()
-    loss.backward()
-    training.optimiser.step()
-    return loss.detach()
+def optimiser_of(student: nn.Module, recipe: Validation) -> torch.optim.Optimizer:
+    """Return the optimiser of a student's parameters, biases and those of BatchNorm included."""
+    return torch.optim.AdamW(student.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
 
 
 def equal_epochs(epochs: int, num_images: int, num_reference: int) -> int:

@@ -1,1 +1,0 @@
-"""Coresets: real pairs chosen as baselines (PAPER.md section 10)."""

@@ -1,0 +1,1 @@
+"""The report of the unimodal pipeline: tables, figures and a page, from records alone."""

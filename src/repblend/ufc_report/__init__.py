@@ -1,1 +1,0 @@
-"""The report of the unimodal pipeline: tables, figures and a page, from stored metrics alone."""

@@ -20,8 +20,16 @@ from torch import nn
 from transformers import BertConfig, BertTokenizerFast, DistilBertConfig, DistilBertModel
 from transformers.models.bert.modeling_bert import BertForPreTraining, BertModel
 
-from repblend.encoders.hub import record_of, snapshot
-from repblend.encoders.pins import CHECKPOINTS, OPEN_CLIP_WEIGHTS, WEIGHTS, Checkpoint, File, checkpoint_of
+from repblend.encoders.hub import (
+    CHECKPOINTS,
+    OPEN_CLIP_WEIGHTS,
+    WEIGHTS,
+    Checkpoint,
+    File,
+    checkpoint_of,
+    record_of,
+    snapshot,
+)
 from repblend.store import JSON, sha256, write_json
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"

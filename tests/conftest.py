@@ -1,25 +1,62 @@
-"""Settings of all tests: one thread each, so that they stay quick beside other work, no model hub, and what runs where.
+"""Settings of all tests: one thread each, so that they stay quick beside other work, no model hub, what runs where, and
+how much disk they need.
 
 With pytest-xdist, a worker gets whole files, and whole folders where files share what takes minutes to make.
 """
 
 import os
+import shutil
+import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
+import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["DVC_NO_ANALYTICS"] = "1"  # repositories that tests make have no settings of ours
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["REPRO_ENGINE"] = "local"  # those of containers say so themselves
 
-import pytest
-import torch
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell; children would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
 
 TOGETHER = ("end_to_end", "container")
 """Folders whose tests share a workspace or an engine. They take longest, so they start first."""
+
+
+DISK_GB = {"": 3, "faults": 1, "gpu": 1, "image": 14}
+"""What the tests with a marker, or those without one, write to the disk of temporary files at most, in 10^9 bytes. It
+is a gigabyte less where /dev/shm takes the container engine."""
+
+
+def disk_needed(marker: str, folder: Path) -> str:
+    """Return one line about the disk that a whole run needs below a folder of temporary files, and has.
+
+    Raises:
+        pytest.UsageError: there is less.
+    """
+    needed = DISK_GB.get(marker, DISK_GB[""])
+    there = next(each for each in (folder, *folder.parents) if each.is_dir())
+    free = shutil.disk_usage(there).free
+    line = f"these tests need {needed} GB of disk below {there}, which has {free / 1e9:.1f} GB"
+    if free < needed * 1e9:
+        raise pytest.UsageError(f"{line}. Free some, or choose another disk: --basetemp FOLDER, or the variable TMPDIR")
+    return line
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Look at the disk before a run of whole folders: filled, it would stop at whichever test needs the last of it."""
+    config = session.config
+    if hasattr(config, "workerinput") or any(".py" in argument for argument in config.args):
+        return
+    folder = Path(config.getoption("basetemp") or os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir())
+    print(f"disk: {disk_needed(config.getoption('markexpr'), folder.absolute())}")
 
 
 def group(nodeid: str) -> str:

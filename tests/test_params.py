@@ -1,6 +1,7 @@
 """`params.yaml`: strict types, closed keys, and the same values by both versions of YAML."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from repblend.data_params import OpenMojiData, OwnData, RealData
-from repblend.params import Params, Section, optional, read_params, read_yaml
+from repblend.data.params import OpenMojiData, OwnData, RealData
+from repblend.params import Params, read_params, read_yaml
+from repblend.sections import Section
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = (ROOT / "params.yaml").read_text()
@@ -24,10 +26,25 @@ def altered(tmp_path: Path, old: str, new: str) -> Path:
 
 def test_the_shipped_file_is_valid() -> None:
     params = read_params(ROOT / "params.yaml")
-    assert (params.grid.budgets, params.quickstart.budgets) == ([20, 50, 100, 200], [50, 100])
+    assert params.grid.budgets == [50, 100]
     for method in (*params.grid.encoder_distilled, *params.grid.distilled):
         for budget in params.grid.budgets:
             assert params.distill.settings(f"{method}-{budget}").iterations > 0
+
+
+@pytest.mark.parametrize(("old", "new", "words"), [
+    ("seed: 0", f"seed: {10**30}", "seed: Input should be less than"),
+    ("seed: 0", "seed: 0\n? " + "k" * 100_000 + "\n: 1", "k: Extra inputs are not permitted"),
+    ("seed: 0", 'seed: 0\n"\\e[2J": 1', "\N{REPLACEMENT CHARACTER}[2J: Extra inputs"),
+    ("seed: 0", "seed: 0" + "".join(f"\nk{number}: 1" for number in range(999)), "and 959 more"),
+    ("budgets: [50, 100]", "budgets: [50, 50]", "budgets: 50 stands there twice"),
+    ("image_size: ", "image_size: 9999", "data.image_size: Input should be less than or equal to 4096"),
+])
+def test_what_is_too_large_or_stands_twice_is_refused_in_few_words(
+        tmp_path: Path, old: str, new: str, words: str) -> None:
+    with pytest.raises(ValueError, match=r"params\.yaml") as refused:
+        read_params(altered(tmp_path, old, new))
+    assert words in str(refused.value) and len(str(refused.value)) < 4000 and "\x1b" not in str(refused.value)
 
 
 def test_every_parameter_means_the_same_by_both_versions_of_yaml() -> None:
@@ -55,7 +72,7 @@ def test_every_parameter_means_the_same_by_both_versions_of_yaml() -> None:
     ("    repblend-50: {}", "    repblend-50: {iterations: many}", "distill", "iterations"),
     ("    repblend-50: {}", "    repblend-50: {iteration: 5}", "distill", "iteration"),
     ("num_seeds: 5", "num_seeds: 1", "evaluate.num_seeds", "greater than or equal to 2"),
-    ("coresets: [random, herding, k-center, forgetting]", "coresets: [random, herding, k-center, facility]",
+    ("coresets: [random, herding, k-center]", "coresets: [random, herding, k-center, facility]",
      "select.lr_img", "lacks ['facility']"),
     ("  width: 256", "  width: 256\n  dropout: 0.1", "encoder_experts.head_dropout", "give both the same"),
     ("  width: 256", "  width: 256\n  dropout: 1.0", "heads.dropout", "less than 1"),
@@ -113,12 +130,12 @@ def test_a_cell_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
         distill.settings("repblend-51")
 
 
-def test_an_optional_field_is_dumped_only_where_it_is_not_the_default() -> None:
+def test_defaults_are_written_out_so_that_no_default_escapes_a_settings_file() -> None:
     class Fresh(Section):
         old: int
-        new: str = optional("off")
+        new: str = "off"
 
-    assert (Fresh(old=1).new, Fresh(old=1).model_dump()) == ("off", {"old": 1})
+    assert Fresh(old=1).model_dump() == {"old": 1, "new": "off"}
     assert Fresh(old=1, new="on").model_dump() == {"old": 1, "new": "on"}
 
 
@@ -137,7 +154,7 @@ def test_the_kind_of_data_is_told_by_its_fields_and_dumped_as_it_was_given(tmp_p
     own = REAL | {"captions": "captions.csv", "num_val": 5, "num_test": 5}
     for data, kind in ((REAL, RealData), (published, RealData), (own, OwnData)):
         read = read_params(with_data(tmp_path, data)).data
-        assert type(read) is kind and read.model_dump() == data
+        assert type(read) is kind and read.model_dump(exclude_unset=True) == data
     assert type(read_params(ROOT / "params.yaml").data) is OpenMojiData
 
 
@@ -154,3 +171,82 @@ def test_the_kind_of_data_is_told_by_its_fields_and_dumped_as_it_was_given(tmp_p
 def test_wrong_entries_of_data_are_named_by_their_keys(tmp_path: Path, data: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         read_params(with_data(tmp_path, data))
+
+
+@pytest.mark.parametrize("name", ["x;touch y", "$(touch y)", "`touch y`", "a|touch y", "a b", "a\\nb",
+                                  "../a", "-a", "<b>", "é"])
+@pytest.mark.parametrize("old", ["coresets: [random, herding, k-center]", "encoder_coresets: []",
+                                 "distilled: [repblend, repblend-without-blending]",
+                                 "all_variants: []", "image_encoder: efficientnet_lite0",
+                                 "architectures: [efficientnet_lite1, efficientnet_lite2]"])
+def test_what_reaches_a_command_or_a_page_is_a_plain_name(tmp_path: Path, old: str, name: str) -> None:
+    key = old.partition(":")[0]
+    new = f'{key}: ["{name}"]' if "[" in old else f'{key}: "{name}"'
+    with pytest.raises(ValueError, match=rf"{key}(\.0)?: String should match"):
+        read_params(altered(tmp_path, old, new))
+
+
+BOMB = "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
+    f"a{level}: &a{level} [{','.join([f'*a{level - 1}'] * 10)}]\n" for level in range(1, 10))
+
+
+@pytest.mark.parametrize("text", [BOMB, "a: &a [*a]", "[" * 200_000, "{a: " * 200_000, "- " * 200_000, "a: 2001-99-99",
+                                  "1" * 6000, "a: \x01", "? {a: b}\n: c", "x" * 2**21, "a: *b", "a: 1\n---\nb: 2"])
+def test_a_text_that_is_no_parameters_is_one_error_at_once(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        read_yaml(path)
+
+
+def test_yaml_may_have_aliases_and_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("\ufeffa: &a {b: 1}\nc: *a\n", "utf-8")
+    assert read_yaml(path) == {"a": {"b": 1}, "c": {"b": 1}}
+
+
+def test_parameters_that_ask_for_more_than_the_data_set_has_say_what_fits(tmp_path: Path) -> None:
+    params = read_params(altered(tmp_path, "min_steps: 180", "min_steps: 0"))
+    params.check_sizes(3000, 3000)
+    with pytest.raises(ValueError, match=r"lower experts\.snapshots_every to 4, or raise experts\.epochs to 70"):
+        params.check_sizes(300, 300)
+    fitted = altered(tmp_path, "snapshots_every: 20\n  min_steps: 180", "snapshots_every: 4\n  min_steps: 0")
+    read_params(fitted).check_sizes(300, 300)
+    with pytest.raises(ValueError, match=r"grid\.budgets: 100 is more than the 99 training images"):
+        params.check_sizes(99, 3000)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"budgets": [2, 50]}, r"grid\.budgets: 2 leaves a distilled set a single pair"),
+    ({"compared_budgets": [20]}, r"grid\.compared_budgets: no set has 20 pairs"),
+    ({"compared_budgets": [50], "coresets": ["herding"]}, "compared with random pairs, which grid.coresets lacks"),
+    ({"encoder_coresets": ["forgetting"]}, r"grid\.encoder_coresets: grid\.coresets has no forgetting"),
+    ({"variants": {"rank": ["repblend+rank-2"]}, "all_variants": ["repblend+rank-2"], "variants_budget": 400},
+     r"grid\.variants_budget: 400 is more than the 300 training images"),
+    ({"variants": {"pairs": ["lors+x"]}, "encoder_variants": ["lors+x"]}, r"grid\.encoder_distilled: is empty"),
+])
+def test_cells_that_no_stage_could_make_are_refused(changes: dict, message: str) -> None:
+    content = read_yaml(ROOT / "params.yaml")
+    content["grid"] |= changes
+    content["distill"]["cells"] |= {f"repblend{end}": {} for end in ("-2", "-without-blending-2", "+rank-2-400")} | {
+        "repblend-without-blending-2": {}, "lors+x-50": {}}
+    with pytest.raises(ValueError, match=message):
+        Params.model_validate(content).check_sizes(300, 3000)
+
+
+def test_snapshots_are_counted_for_variants_that_match_the_encoder_too() -> None:
+    content = read_yaml(ROOT / "params.yaml")
+    content["grid"] |= {"variants": {"start": ["lors+late"]}, "encoder_variants": ["lors+late"],
+                        "encoder_distilled": ["lors"]}
+    content["distill"]["cells"] |= {"lors+late-50": {"max_start": 20}, "lors-50": {}, "lors-100": {}}
+    params = Params.model_validate(content)
+    assert params.needed_snapshots() == {"experts": 7, "encoder_experts": 24}
+    with pytest.raises(ValueError, match=r"encoder_experts: .* but distill needs snapshot 24"):
+        params.check_sizes(1695, 1695)
+
+
+@pytest.mark.parametrize("pairs", [150, 300, 535, 3_000, 150_000])
+def test_the_defaults_fit_small_sets_and_large_ones(pairs: int) -> None:
+    params = read_params(ROOT / "params.yaml")
+    params.check_sizes(pairs, pairs)
+    assert params.experts.epochs_of(pairs) == max(16, -(-180 // max(1, pairs // 128)))

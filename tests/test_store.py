@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 
 from repblend import store
@@ -144,6 +145,59 @@ def test_truncated_tensors_are_named(tmp_path: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ValueError, match=r"t\.safetensors: expected a whole safetensors file"):
         store.read_tensors(path)
+
+
+@pytest.mark.parametrize("metadata", [{}, {"a": [1, "é\n\"/"]}])
+def test_every_type_and_name_is_written_as_the_library_writes_it(tmp_path: Path, metadata: dict) -> None:
+    arrays = {f"{dtype} é\n": (np.arange(7) % 2).astype(dtype) for dtype in sorted(store.FORMAT_NAMES)}
+    arrays |= {"scalar": np.array(0.5, np.float32), "empty": np.zeros((0, 3)), "z": np.ones((2, 3, 4), np.float32)}
+    store.write_tensors(tmp_path / "t", arrays, metadata)
+    expected = safetensors.numpy.save(arrays, {store.METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    assert (tmp_path / "t").read_bytes() == expected
+    store.write_tensors(tmp_path / "nothing", {})
+    assert (tmp_path / "nothing").read_bytes() == safetensors.numpy.save({}, {store.METADATA_KEY: "{}"})
+
+
+SPECS = {"features": store.TensorSpec("float32", (2, 5, 3)), "half": store.TensorSpec("float16", (5, 3)),
+         "index": store.TensorSpec("int64", (7,)), "a-longer name": store.TensorSpec("float32", (1, 1))}
+
+
+def whole() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {"features": torch.randn(2, 5, 3, generator=generator),
+            "half": torch.randn(5, 3, generator=generator).half(), "index": torch.arange(7),
+            "a-longer name": torch.ones(1, 1)}
+
+
+def rows_of(name: str) -> torch.Tensor:
+    tensor = whole()[name]
+    return tensor.flatten(0, -2) if tensor.dim() > 1 else tensor
+
+
+def test_parts_in_any_order_make_the_bytes_of_the_whole(tmp_path: Path) -> None:
+    store.write_tensors(tmp_path / "whole", whole())
+    with store.TensorFile(tmp_path / "parts", SPECS) as file:
+        for name in reversed(SPECS):
+            for row in reversed(range(len(rows_of(name)))):
+                file.write(name, row, rows_of(name)[row])
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_what_an_earlier_run_wrote_stays(tmp_path: Path) -> None:
+    store.write_tensors(tmp_path / "whole", whole())
+    for name in SPECS:  # opened again for each
+        with store.TensorFile(tmp_path / "parts", SPECS) as file:
+            file.write(name, 0, whole()[name])
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+@pytest.mark.parametrize(("name", "value"), [("features", torch.nan), ("features", torch.inf), ("half", 70_000.0)])
+def test_what_cannot_be_held_is_refused(tmp_path: Path, name: str, value: float) -> None:
+    with store.TensorFile(tmp_path / "parts", SPECS) as file:
+        before = (tmp_path / "parts").read_bytes()
+        with pytest.raises(ValueError, match=f"tensor '{name}' holds NaN or infinity"):
+            file.write(name, 1, torch.tensor([1.0, value, 1.0]))
+    assert (tmp_path / "parts").read_bytes() == before
 
 
 def test_sha256_and_fingerprint_are_stable(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import IO
 import psutil
 import pytest
 
-from repro.container_guard import CLIENT_GONE
+from repro.engines.guard import CLIENT_GONE
 from tests.container.toy import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ def lock(tmp_path: Path) -> Iterator[IO[str]]:
 
 def start(folder: Path, command: str) -> subprocess.Popen:
     """Start the guard with a shell command, in the folder of its lock."""
-    return subprocess.Popen([sys.executable, "-m", "repro.container_guard", "lock", "sh", "-c", command], cwd=folder,
+    return subprocess.Popen([sys.executable, "-m", "repro.engines.guard", "lock", "sh", "-c", command], cwd=folder,
                             env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from repro.engine import NoEngine, connect
+from repro.engines.client import NoEngine, connect
 
 
 def test_the_engine_answers(engine: docker.DockerClient) -> None:

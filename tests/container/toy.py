@@ -17,8 +17,8 @@ from pathlib import Path
 import docker
 from packaging.requirements import Requirement
 
-from repro.image import image_name
-from repro.image_base import BASE_NAME
+from repro.image.build import BASE_NAME
+from repro.image.contents import image_name
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("dvc", "psutil")
@@ -29,7 +29,7 @@ COPY bin /usr/local/bin
 COPY packages /usr/local/lib/python3.11/dist-packages
 """
 SOURCES = shutil.ignore_patterns("__pycache__", "*.egg-info")
-SLOW = "echo started >> beats; until test -e go; do date >> beats; sleep 0.1; done; echo done > slow.txt"
+SLOW = "echo started >> beats; until test -e go; do date >> beats; sleep 0.1; done; echo done > records/slow.txt"
 """A stage that runs until a file `go` is there."""
 CONTENTS = b'{"debian": {}, "distributions": {}, "python": "3.11"}\n'
 """What the toy image says of itself, and the toy workspace expects."""
@@ -47,31 +47,36 @@ class Toy:
             output: what the file beside it is called that takes what commands print.
         """
         self.folder = folder
+        self.inside = folder / ".dvc/inside/quickstart"
+        """What a container has in the place of the folder, while a run lasts."""
         self._output = folder.parent / output
 
     @classmethod
-    def create(cls, folder: Path) -> "Toy":
-        """Make a workspace."""
+    def make(cls, folder: Path) -> Path:
+        """Make a workspace in a folder, committed; return the folder. A copy of it is a workspace, too."""
         toy = cls(folder)
-        shutil.copytree(ROOT / "repro", folder / "repro", ignore=SOURCES)
-        shutil.copytree(ROOT / "src", folder / "src", ignore=SOURCES)
+        for name in ("repro", "src", "conf"):
+            shutil.copytree(ROOT / name, folder / name, ignore=SOURCES)
         shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
         write_lock(folder)
         (folder / ".gitignore").write_text("*.txt\n!requirements/lock.txt\n/checkpoints\nbeats\ngo\n")
         toy.define()
         toy.git("init", "--quiet")
         toy.dvc("init", "--quiet")
+        with (folder / ".dvc/.gitignore").open("a") as ignored:
+            ignored.write("/inside\n")
         toy.commit()
-        return toy
+        return folder
 
     def define(self, **stages: str) -> None:
         """Write dvc.yaml: `prepare` lists the network's interfaces; every stage, name -> shell command, depends on it
-        and writes NAME.txt.
+        and writes records/NAME.txt.
         """
-        lines = ["stages:", "  prepare:", "    cmd: ls /sys/class/net > prepare.txt", "    outs: [prepare.txt]"]
+        lines = ["stages:", "  prepare:", "    cmd: mkdir -p records && ls /sys/class/net > records/prepare.txt",
+                 "    outs: [records/prepare.txt]"]
         for name, command in stages.items():
-            lines += [f"  {name}:", "    cmd: |-", f"      {command}", "    deps: [prepare.txt]",
-                      f"    outs: [{name}.txt]"]
+            lines += [f"  {name}:", "    cmd: |-", f"      {command}", "    deps: [records/prepare.txt]",
+                      f"    outs: [records/{name}.txt]"]
         (self.folder / "dvc.yaml").write_text("\n".join(lines) + "\n")
 
     def git(self, *arguments: str) -> None:
@@ -114,23 +119,24 @@ class Toy:
                    ) -> tuple[subprocess.Popen, docker.models.containers.Container]:
         """Start stage `slow` in a container; return the client's process and the container once the stage runs."""
         self.define(slow=SLOW)
-        (self.folder / "beats").unlink(missing_ok=True)
+        (self.inside / "beats").unlink(missing_ok=True)  # of a run whose engine went away
         process = self.start("run", "slow", "--engine", "docker", **variables)
-        wait_until(lambda: (self.folder / "beats").exists() or process.poll() is not None)
+        wait_until(lambda: (self.inside / "beats").exists() or process.poll() is not None)
         assert process.poll() is None, self.output()
         return process, self.containers(client)[0]
 
     def stands_still(self) -> bool:
         """Whether stage `slow` has stopped writing."""
-        before = (self.folder / "beats").stat().st_size
+        beats = self.inside / "beats"
+        before = beats.stat().st_size if beats.exists() else 0
         time.sleep(0.5)
-        return (self.folder / "beats").stat().st_size == before
+        return not beats.exists() or beats.stat().st_size == before
 
     def finish(self, **variables: str) -> str:
         """Let stage `slow` end, and run again: what a user does after any fault."""
         (self.folder / "go").touch()
         output = self.run("run", "slow", "--engine", "docker", **variables)
-        assert self.read("slow.txt") == "done\n"
+        assert self.read("records/slow.txt") == "done\n"
         return output
 
 

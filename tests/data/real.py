@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from repblend.params import read_params
+from repblend.runtime.context import Paths
 from repblend.stages import prepare
-from repblend.stages.context import Paths, StageContext
+from repblend.stages.pipeline import Context
 from tests.tiny import tiny_content
 
 ENTRY = {"image_size": 32, "max_caption_words": 60}
@@ -25,7 +26,7 @@ def workspace_with(folder: Path, data: dict[str, Any], **sections: Any) -> Path:
 def prepared(workspace: Path) -> Path:
     """Run stage `prepare`; return what it wrote."""
     paths = Paths(workspace)
-    prepare.run(StageContext("prepare", None, read_params(paths.params), paths))
+    prepare.run(Context("prepare", None, read_params(paths.params), paths))
     return paths.data
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 NUM_FILES = 10
 SCRIPT = r"""
 import json, sys
+from functools import partial
 from pathlib import Path
 import torch
 from torch import nn
@@ -20,8 +21,9 @@ from repblend.data.karpathy import AnnotatedImage
 from repblend.encoders.image import ImageEncoder
 from repblend.encoders.text import CaptionEncoder
 from repblend.params import Params
-from repblend.stages.context import Paths, StageContext
+from repblend.runtime.context import Paths
 from repblend.stages.encode import Encoding
+from repblend.stages.setup import view_source
 from tests.tiny import tiny_content
 
 torch.set_num_threads(1)
@@ -45,16 +47,15 @@ def mib(name):
 folder, num_images = Path(sys.argv[1]), int(sys.argv[2])
 content = tiny_content()
 content["encode"]["views"]["num"] = VIEWS
-content["compute"]["encoder_chunk"] = 20
-context = StageContext("encode", None, Params.model_validate(content), Paths(folder))
+params = Params.model_validate(content)
 encoder = ImageEncoder(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, WIDTH)), WIDTH, (0.5,) * 3, (0.25,) * 3)
 images = tuple(AnnotatedImage(f"{number % 10}.png", ("a", "b")) for number in range(num_images))
 unfinished = folder / str(num_images)
 unfinished.mkdir()
-work = Encoding(context, encoder, Texts(), unfinished)
+work = Encoding(encoder, Texts(), partial(view_source, params, Paths(folder)), unfinished, chunk=20)
 image_file, text_file, val, test = feature_files(unfinished)
 before = mib("VmRSS")
-work.training(image_file, text_file, images)
+work.training(image_file, text_file, images, VIEWS, "float32")
 writing = mib("VmHWM") - before
 work.split(val, images[:10])
 work.split(test, images[:10])

@@ -1,13 +1,30 @@
-"""Feature caches: written, read back, and refused when their parts do not belong together."""
+"""Feature caches: written whole or part by part, read back, and refused when their parts do not belong together."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from repblend.data.features import Features, SplitFeatures, feature_files, read_features, write_features
-from repblend.store import write_tensors
+from repblend.data.features import (
+    Features,
+    Part,
+    SplitFeatures,
+    feature_files,
+    fill,
+    read_features,
+)
+from repblend.store import TensorFile, TensorSpec, write_tensors
+
+
+def write_features(folder: Path, features: Features) -> None:
+    """Write a whole cache at once, which stage `encode` fills part by part."""
+    images, texts, val, test = feature_files(folder)
+    write_tensors(images, {"features": features.train_images})
+    write_tensors(texts, {"features": features.train_texts, "image_index": features.train_image_index})
+    write_tensors(val, vars(features.val))
+    write_tensors(test, vars(features.test))
 
 
 def some_features() -> Features:
@@ -26,22 +43,11 @@ def tensors(features: Features) -> list[torch.Tensor]:
             *vars(features.val).values(), *vars(features.test).values()]
 
 
-def test_what_is_written_is_read_back_and_has_the_same_bytes_again(tmp_path: Path) -> None:
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     features = some_features()
-    write_features(tmp_path / "a", features)
-    write_features(tmp_path / "b", features)
-    for read, written in zip(tensors(read_features(tmp_path / "a")), tensors(features), strict=True):
+    write_features(tmp_path / "features", features)
+    for read, written in zip(tensors(read_features(tmp_path / "features")), tensors(features), strict=True):
         assert torch.equal(read, written) and read.dtype == written.dtype
-    for a, b in zip(feature_files(tmp_path / "a"), feature_files(tmp_path / "b"), strict=True):
-        assert a.read_bytes() == b.read_bytes()
-
-
-def test_nothing_is_written_when_a_feature_is_not_finite(tmp_path: Path) -> None:
-    features = some_features()
-    features.val.texts[1, 2] = float("nan")
-    with pytest.raises(ValueError, match=r"val\.safetensors: tensor 'texts' holds NaN"):
-        write_features(tmp_path / "features", features)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -86,3 +92,36 @@ def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
     write_tensors(tmp_path / "features" / "val.safetensors", {"images": torch.zeros(2, 5)})
     with pytest.raises(ValueError, match=r"val\.safetensors: tensor 'texts' is missing"):
         read_features(tmp_path / "features")
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+@pytest.mark.parametrize("stop_at", range(7))
+def test_a_stopped_run_goes_on_after_its_last_entry(tmp_path: Path, stop_at: int, every: int) -> None:
+    """Parts of one row; the first run stops before part `stop_at`."""
+    features = some_features().train_images
+    write_tensors(tmp_path / "whole", {"features": features})
+    specs, rows = {"features": TensorSpec("float32", tuple(features.shape))}, features.flatten(0, 1)
+
+    def parts_from(done: int, stop: int | None = None) -> Iterator[Part]:
+        for row in range(done, len(rows)):
+            if row == stop:
+                raise Stop
+            made.append(row)
+            yield [(row, rows[row])]
+
+    made: list[int] = []
+    with TensorFile(tmp_path / "parts", specs) as file:
+        try:
+            fill(file, "features", tmp_path / "journal", lambda done: parts_from(done, stop_at), every)
+        except Stop:
+            made.clear()
+            fill(file, "features", tmp_path / "journal", parts_from, every)
+            assert made == list(range(stop_at // every * every, len(rows)))
+        made.clear()
+        fill(file, "features", tmp_path / "journal", parts_from, every)
+    assert made == []
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()

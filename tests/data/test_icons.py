@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from repblend.data import icons
-from repblend.data.captions import clean_caption
 from repblend.data.image_store import FolderStore
 from repblend.data.images import read_image
+from repblend.data.karpathy import clean_caption
 
 SIZE = 32
 
@@ -93,8 +93,8 @@ def test_the_licence_is_the_packages() -> None:
     licence = (Path(icons.find_icons()[0]).parents[2] / "LICENSE.txt").read_text()
     address = "https://creativecommons.org/licenses/by/4.0/"
     assert "Icons: CC BY 4.0" in licence and address in licence
-    assert "Font Awesome Free" in icons.ATTRIBUTION and address in icons.ATTRIBUTION
-    assert importlib.metadata.version("fontawesome-free") in icons.ATTRIBUTION
+    assert "Font Awesome Free" in icons.__doc__ and address in icons.__doc__
+    assert importlib.metadata.version("fontawesome-free") in icons.__doc__
 
 
 def test_another_process_with_another_hash_seed_reads_the_same(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
-"""The reader of annotation files: what it gives, and what it says about every kind of damage."""
+"""The reader of annotation files: what it gives, what it says about damage, and captions against their definition."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from repblend.data.karpathy import AnnotatedImage, Annotations, read_annotations, write_annotations
+from repblend.data.karpathy import AnnotatedImage, Annotations, clean_caption, read_annotations, write_annotations
 
 TRAIN = [{"image": "a.jpg", "caption": "A cat.", "image_id": "a"}, {"image": "b.jpg", "caption": "dog", "image_id": 7},
          {"image": "a.jpg", "caption": "Feline!", "image_id": "a"}]
@@ -90,7 +91,7 @@ def test_a_bad_row_is_named_with_its_file_and_number(tmp_path: Path, split: str,
 
 def test_an_image_in_two_splits_is_refused(tmp_path: Path) -> None:
     said = message(tmp_path, test=[*TEST, {"image": "./b.jpg", "caption": ["dog"]}])
-    assert "set_test.json, row 2: image 'b.jpg' stands in set_train.json too" in said
+    assert "set_test.json, row 2: image 'b.jpg' stands in train too" in said and "set_train.json, row 1" in said
 
 
 def test_an_image_in_two_rows_of_a_held_out_split_is_refused(tmp_path: Path) -> None:
@@ -114,3 +115,57 @@ def test_a_file_that_is_not_json_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "set_train.json").write_text('[{"image": "a.jpg"},\n {"image": ')
     with pytest.raises(ValueError, match=r"set_train\.json, line 2: expected JSON"):
         read_annotations(tmp_path, "set", 60)
+
+
+def clean_slowly(caption: str, max_words: int) -> str:
+    """The published clean-up without regular expressions."""
+    characters = [" " if character in '.!"()*#:;~' else character for character in caption.lower()]
+    collapsed, position = "", 0
+    while position < len(characters):
+        end = position
+        while end < len(characters) and characters[end].isspace():
+            end += 1
+        collapsed += " " if end - position >= 2 else characters[position]
+        position = max(end, position + 1)
+    while collapsed.endswith("\n"):
+        collapsed = collapsed[:-1]
+    while collapsed.startswith(" "):
+        collapsed = collapsed[1:]
+    while collapsed.endswith(" "):
+        collapsed = collapsed[:-1]
+    return " ".join(collapsed.split(" ")[:max_words])
+
+
+@pytest.mark.parametrize(("caption", "expected"), [
+    ("A man (left) with TWO dogs.", "a man left with two dogs"),
+    ('"Stop!": #1; *really* ~now', "stop 1 really now"),
+    ("keeps , ? ' - & / as they are", "keeps , ? ' - & / as they are"),
+    ("one\ttab stays, two\t\tdo not\n", "one\ttab stays, two do not"),
+    ("...", ""),
+])
+def test_known_captions(caption: str, expected: str) -> None:
+    assert clean_caption(caption, 60) == expected
+
+
+def test_random_captions_match_the_definition() -> None:
+    draws = random.Random(0)
+    for _ in range(3000):
+        caption = "".join(draws.choices('aBé .!"()*#:;~,\t\n-', k=draws.randrange(25)))
+        words = draws.randrange(1, 6)
+        assert clean_caption(caption, words) == clean_slowly(caption, words), repr(caption)
+
+
+def test_captions_are_cut_to_the_number_of_words() -> None:
+    assert clean_caption("a b c d", 3) == "a b c"
+    assert clean_caption(" ".join(["word"] * 61), 60).count("word") == 60
+
+
+def test_cleaning_again_changes_nothing() -> None:
+    """Captions of a real set are written cleaned, cut to its split's words, and cleaned again when they are read."""
+    generator = random.Random(0)
+    pieces = ["A", "b", "İ", "ß", "é", ".", "!", "(", ")", '"', "#", "~", " ", "  ", "\t", "\n", "\u00a0", "\u3000"]
+    for _ in range(20_000):
+        caption = "".join(generator.choices(pieces, k=generator.randrange(12)))
+        for words, most in ((2, 2), (2, 60), (60, 60)):
+            once = clean_caption(caption, words)
+            assert clean_caption(once, most) == once, repr(caption)

@@ -19,31 +19,27 @@ from repblend.data.image_store import FolderStore
 from repblend.data.images import normalise
 from repblend.data.karpathy import read_annotations
 from repblend.data.views import CropOfSquare, ViewSource
+from repblend.encoders.hub import identifying_files
 from repblend.encoders.registry import load_image_encoder, load_text_encoder
 from repblend.params import Params, read_yaml
+from repblend.runtime.context import Paths
+from repblend.runtime.provenance import work_fingerprint
 from repblend.stages import encode
-from repblend.stages.context import Paths, StageContext
+from repblend.stages.pipeline import Context
+from tests import forked
 from tests.tiny import tiny_content
 
 ROOT = Path(__file__).parents[2]
 VAL, TEST, TRAIN, VIEWS, SIZE = 5, 6, 12, 3, 32
 
 
-def run_stages(workspace: Path, *stages: str, **environment: str) -> Path:
-    """Run stages in processes of their own, as DVC does, with the repository's parameters on a smaller set."""
+def run_stages(workspace: Path, *stages: str) -> Path:
+    """Run stages with the repository's parameters on a smaller set."""
     write_params(workspace)
     for stage in stages:
-        process = start(workspace, stage, **environment)
-        output, errors = process.communicate()
-        if process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, stage, output, errors)
+        code, printed = forked.run(workspace, stage)
+        assert code == 0, printed
     return workspace
-
-
-def start(workspace: Path, stage: str, **environment: str) -> subprocess.Popen:
-    paths = os.pathsep.join([str(ROOT / "src"), *sys.path])
-    return subprocess.Popen([sys.executable, "-m", "repblend.stages", stage], cwd=workspace, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": paths} | environment)
 
 
 def write_params(workspace: Path, **encode: object) -> None:
@@ -52,6 +48,7 @@ def write_params(workspace: Path, **encode: object) -> None:
     params["compute"] |= {"threads": 1, "encoder_chunk": 5}
     params["encode"] |= encode
     params["encode"]["views"]["num"] = VIEWS
+    params["grid"] |= {"budgets": [TRAIN - 2], "distilled": []}
     workspace.mkdir(exist_ok=True)
     (workspace / "params.yaml").write_text(json.dumps(params))
 
@@ -63,24 +60,29 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def hashes(workspace: Path) -> dict[str, str]:
     """SHA-256 of everything that DVC tracks."""
-    files = [path for folder in ("data", "features", "metrics") for path in (workspace / folder).rglob("*")]
+    files = [path for folder in ("data", "features", "records") for path in (workspace / folder).rglob("*")]
     return {path.relative_to(workspace).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
-            if path.is_file() and "runs" not in path.parts}
+            if path.is_file()}
 
 
 def test_another_run_writes_the_same_bytes(workspace: Path, tmp_path: Path) -> None:
-    again = run_stages(tmp_path / "elsewhere", "prepare", "encode", PYTHONHASHSEED="4321", LC_ALL="C", TZ="Asia/Tokyo")
+    again = tmp_path / "elsewhere"
+    write_params(again)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), *sys.path]),
+                                "PYTHONHASHSEED": "4321", "LC_ALL": "C", "TZ": "Asia/Tokyo"}
+    for stage in ("prepare", "encode"):
+        subprocess.run([sys.executable, "-m", "repblend.stages", stage], cwd=again, env=environment, check=True)
     assert hashes(again) == hashes(workspace)
     assert len(hashes(workspace)) == VAL + TEST + TRAIN + 3 + 2 + 4 + 2
 
 
-def test_metrics_give_counts_shapes_and_hashes(workspace: Path) -> None:
-    prepared = json.loads((workspace / "metrics/prepare.json").read_text("utf-8"))
+def test_records_give_counts_shapes_and_hashes(workspace: Path) -> None:
+    prepared = json.loads((workspace / "records/prepare.json").read_text("utf-8"))
     assert {split: counts["images"] for split, counts in prepared["counts"].items()} == {
         "train": TRAIN, "val": VAL, "test": TEST}
     assert {f"data/prepared/{name}": value for name, value in prepared["sha256"].items()}.items() <= (
         hashes(workspace).items())
-    encoded = json.loads((workspace / "metrics/encode.json").read_text("utf-8"))
+    encoded = json.loads((workspace / "records/encode.json").read_text("utf-8"))
     assert encoded["train"] == {"views": [VIEWS, TRAIN, 1280],
                                 "captions": [prepared["counts"]["train"]["captions"], 384]}
     assert {f"features/{name}": value for name, value in encoded["sha256"].items()}.items() <= hashes(workspace).items()
@@ -110,15 +112,19 @@ def test_features_are_those_of_each_image_view_and_caption(workspace: Path) -> N
 
 
 def test_a_damaged_image_stops_encode_and_leaves_no_features(workspace: Path, tmp_path: Path) -> None:
-    damaged = run_stages(tmp_path / "damaged", "prepare")
+    damaged = tmp_path / "damaged"
+    for name in ("data", "records", "settings"):
+        if (workspace / name).is_dir():
+            shutil.copytree(workspace / name, damaged / name)
+    write_params(damaged)
+    (damaged / "records/encode.json").unlink()
     image = sorted((damaged / "data/prepared/images").iterdir())[3]
     image.write_bytes(image.read_bytes()[:200])
-    with pytest.raises(subprocess.CalledProcessError) as caught:
-        run_stages(damaged, "encode")
-    assert caught.value.returncode == 1
-    assert f"{image.name}: expected a whole image file" in caught.value.stderr.decode()
-    assert "Traceback" not in caught.value.stderr.decode()
-    assert not (damaged / "features").exists() and not (damaged / "metrics/encode.json").exists()
+    code, printed = forked.run(damaged, "encode")
+    assert code == 1
+    assert f"{image.name}: expected a whole image file" in printed
+    assert "Traceback" not in printed
+    assert not (damaged / "features").exists() and not (damaged / "records/encode.json").exists()
 
 
 def test_a_killed_run_goes_on_where_it_stopped_to_the_same_bytes(workspace: Path, tmp_path: Path) -> None:
@@ -126,13 +132,12 @@ def test_a_killed_run_goes_on_where_it_stopped_to_the_same_bytes(workspace: Path
     folder = tmp_path / "killed"
     shutil.copytree(workspace, folder)
     shutil.rmtree(folder / "features")
-    (folder / "metrics/encode.json").unlink()
-    process = start(folder, "encode")
-    while not list(folder.glob("checkpoints/encode/*/journal.json")) and process.poll() is None:
+    (folder / "records/encode.json").unlink()
+    stage = forked.start(folder, "encode")
+    while not list(folder.glob("checkpoints/encode/*/journal.json")) and stage.process.is_alive():
         time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL and not (folder / "features").exists()
+    stage.process.kill()
+    assert stage.finish()[0] == -signal.SIGKILL and not (folder / "features").exists()
     run_stages(folder, "encode")
     assert hashes(folder) == expected
     assert list((folder / "checkpoints/encode").iterdir()) == []
@@ -149,12 +154,18 @@ def test_what_another_encoder_left_unfinished_is_not_gone_on_with(tmp_path: Path
     content = tiny_content()
     content["encode"] |= {"image_encoder": f"timm:local-dir:{weights.parent}",
                           "text_encoder": "transformers:owner/name"}
-    context = StageContext("encode", None, Params.model_validate(content), Paths(tmp_path))
-    first = encode._unfinished(context)
-    assert encode._unfinished(context) == first and first.is_dir()
+    context = Context("encode", None, Params.model_validate(content), Paths(tmp_path))
+
+    def unfinished() -> Path:
+        names = [content["encode"][key] for key in ("image_encoder", "text_encoder")]
+        fingerprint = work_fingerprint(context, identifying_files(names, tmp_path))
+        return encode._unfinished(context.paths.checkpoint("encode", fingerprint))
+
+    first = unfinished()
+    assert unfinished() == first and first.is_dir()
     for file in (weights, record):
         file.write_text("new")
-        assert encode._unfinished(context) != first and not first.exists()
+        assert unfinished() != first and not first.exists()
         file.write_text("old")
 
 
@@ -162,10 +173,9 @@ def test_float16_halves_the_training_features_and_rounds_them(workspace: Path, t
     folder = tmp_path / "half"
     shutil.copytree(workspace, folder)
     write_params(folder, storage="float16")
-    process = start(folder, "encode")
-    process.communicate()
+    code, printed = forked.run(folder, "encode")
+    assert code == 0, printed
     full, half = (read_features(place / "features") for place in (workspace, folder))
-    assert process.returncode == 0
     assert half.train_images.dtype == half.train_texts.dtype == torch.float16
     assert torch.equal(half.train_images, full.train_images.half())
     assert torch.equal(half.train_texts, full.train_texts.half())

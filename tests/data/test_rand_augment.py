@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance
 
-from repblend.data.rand_augment import OPERATIONS, RandAugment
+from repblend.data.rand_augment import OPERATIONS, RandomOperations
 from repblend.params import AugmentOp
 
 WIDTH, HEIGHT, GREY = 14, 11, 128
@@ -101,7 +101,7 @@ def test_half_of_the_drawn_operations_are_applied_in_either_direction(monkeypatc
     for name in ("ShearX", "Rotate", "Equalize"):
         monkeypatch.setitem(OPERATIONS, name,
                             lambda image, strength, name=name: applied.update([(name, strength)]) or image)
-    augment, generator = RandAugment(2, 5, ["ShearX", "Rotate", "Equalize"]), torch.Generator().manual_seed(0)
+    augment, generator = RandomOperations(2, 5, ["ShearX", "Rotate", "Equalize"]), torch.Generator().manual_seed(0)
     for _ in range(3000):
         augment(some_image(), generator)
     assert set(applied) == {(name, sign * 0.5) for name in ("ShearX", "Rotate", "Equalize") for sign in (-1, 1)}
@@ -109,7 +109,7 @@ def test_half_of_the_drawn_operations_are_applied_in_either_direction(monkeypatc
 
 
 def test_one_generator_state_gives_one_image() -> None:
-    augment = RandAugment(2, 5, list(OPERATIONS))
+    augment = RandomOperations(2, 5, list(OPERATIONS))
     images = [augment(some_image(), torch.Generator().manual_seed(seed)).tobytes() for seed in (1, *range(20))]
     assert images[0] == images[2] and len(set(images)) > 8
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from repblend.clone import SOURCES
 from repblend.data.image_store import open_images
-from repblend.data.karpathy import read_annotations, read_splits
+from repblend.data.karpathy import LayoutCaptions, read_annotations
+from repblend.store import SOURCES
 from tests import shaped
 from tests.data.real import prepared, refusal, workspace_with
 
@@ -45,7 +45,7 @@ def test_captions_of_a_split_may_be_cut_earlier_and_only_first_images_kept(tmp_p
     data = {"name": "cc3m", "folder": "raw", "annotations": files, "max_caption_words_of": {"test": 3}, "max_test": 5,
             "max_train": 4}
     read = read_annotations(prepared(workspace_with(tmp_path, data)), "cc3m", 60)
-    whole = read_splits({split: raw / file for split, file in files.items()}, dict.fromkeys(files, 60))
+    whole = LayoutCaptions(dict.fromkeys(files, 60), [raw / file for file in files.values()]).read()
     assert (read.train, read.val) == (whole.train[:4], whole.val)
     assert [image.image for image in read.test] == [image.image for image in whole.test[:5]]
     for short, long in zip(read.test, whole.test[:5], strict=True):

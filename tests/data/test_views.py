@@ -1,18 +1,21 @@
-"""Augmented views against torchvision's crop and resize, and the streams they are drawn from."""
+"""Views against torchvision's functions and its classes (from the same state of a generator), and their streams."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import hflip, resized_crop
 
 from repblend.data.image_store import FolderStore
 from repblend.data.images import read_images
-from repblend.data.views import CropOfSquare, ViewSource, draw_crop
+from repblend.data.rand_augment import RandomOperations
+from repblend.data.views import CropOfSquare, PublishedView, ViewSource, as_it_is, draw_box, draw_crop
 from repblend.streams import stream
 
 NUM_IMAGES, SIZE = 4, 32
@@ -80,3 +83,48 @@ def test_about_the_share_asked_for_is_flipped() -> None:
     views = torch.stack([augment.crop(image, stream(0, "view", number)) for number, image in enumerate(ramp)])
     flipped = (views[:, 0, 0, 0] > views[:, 0, 0, -1]).float().mean().item()
     assert flipped == pytest.approx(0.3, abs=0.07)
+
+
+# The released code's transform.
+
+CROP, SEEDS = 24, range(40)
+
+
+def some_image(width: int = 50, height: int = 37) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def under_global_seed(seed: int, call: Callable[[], object]) -> object:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return call()
+
+
+@pytest.mark.parametrize(("width", "height"), [(50, 37), (37, 50), (40, 40), (200, 9), (9, 200), (1, 1)])
+@pytest.mark.parametrize("scale_min", [0.5, 0.08, 1.0])
+def test_boxes_are_torchvisions(width: int, height: int, scale_min: float) -> None:
+    for seed in SEEDS:
+        top, left, h, w = under_global_seed(seed, lambda: transforms.RandomResizedCrop.get_params(
+            some_image(width, height), [scale_min, 1.0], [3 / 4, 4 / 3]))
+        assert draw_box(width, height, scale_min, torch.Generator().manual_seed(seed)) == (left, top, left + w, top + h)
+
+
+def test_crop_and_flip_are_torchvisions() -> None:
+    theirs = transforms.Compose([
+        transforms.RandomResizedCrop(CROP, (0.5, 1.0), interpolation=transforms.InterpolationMode.BICUBIC),
+        transforms.RandomHorizontalFlip(), transforms.ToTensor()])
+    ours = PublishedView(CROP, 0.5, 0.5, as_it_is)
+    for seed in SEEDS:
+        expected = under_global_seed(seed, lambda: theirs(some_image()))
+        assert torch.equal(ours(some_image(), torch.Generator().manual_seed(seed)), expected)
+
+
+def test_operations_follow_crop_and_flip() -> None:
+    operations = RandomOperations(2, 5, ["Rotate", "Equalize"])
+    for seed in SEEDS:
+        generator = torch.Generator().manual_seed(seed)
+        plain = PublishedView(CROP, 0.5, 0.5, as_it_is)(some_image(), generator)
+        as_image = Image.fromarray((plain * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+        expected = torch.from_numpy(np.array(operations(as_image, generator))).permute(2, 0, 1) / 255
+        found = PublishedView(CROP, 0.5, 0.5, operations)(some_image(), torch.Generator().manual_seed(seed))
+        assert torch.equal(found, expected)

@@ -14,10 +14,12 @@ from safetensors.torch import load_file
 from transformers import BertTokenizerFast, DistilBertModel
 from transformers.models.bert.modeling_bert import BertForPreTraining, BertModel
 
-from repblend.encoders import hub, pins
-from repblend.encoders.pins import CHECKPOINTS, WEIGHTS, Checkpoint, File, checkpoint_of
+from repblend.encoders import hub
+from repblend.encoders import hub as pins
+from repblend.encoders.hub import CHECKPOINTS, WEIGHTS, Checkpoint, File, checkpoint_of
 from repblend.encoders.registry import IMAGE_ENCODERS, load_image_encoder, load_text_encoder
 from repblend.params import read_params
+from repblend.records.base import HubCheckpoint
 from repblend.store import sha256, write_json
 from tests import checkpoints
 from tests.checkpoints import install
@@ -153,6 +155,14 @@ def test_distilbert_gives_its_class_token(workspace: Path, monkeypatch: pytest.M
     assert close(load_text_encoder("distilbert-base-uncased").encode(CAPTIONS), last_layer(module, folder)[:, 0])
 
 
+def test_the_released_bge_gives_its_class_token_as_it_is(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("bge-base-en-v1.5", workspace, monkeypatch)
+    found = load_text_encoder("bge-base-en-v1.5_first-token").encode(CAPTIONS)
+    lengths = found.norm(dim=-1, keepdim=True)
+    assert (lengths - 1).abs().min() > 0.1
+    assert close(found / lengths, load_text_encoder("bge-base-en-v1.5").encode(CAPTIONS))
+
+
 def test_bge_gives_its_class_token_at_length_one(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = install("bge-base-en-v1.5", workspace, monkeypatch)
     token = last_layer(checkpoints.seeded(lambda: BertModel(checkpoints.BERT)), folder)[:, 0].numpy()
@@ -251,9 +261,8 @@ def test_provenance_names_the_bytes_of_encoders_from_the_hub_alone(workspace: Pa
                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     path = install("nf_regnet_b1", workspace, monkeypatch) / WEIGHTS
     found = hub.checkpoints_used(["efficientnet_lite0", "nf_regnet_b1", "timm:local-dir:/somewhere"], workspace)
-    assert found == {"checkpoints": {"nf_regnet_b1": {
-        "repository": "timm/nf_regnet_b1.ra2_in1k", "revision": checkpoints.REVISION,
-        "sha256": {WEIGHTS: sha256(path)}}}}
+    assert found == {"nf_regnet_b1": HubCheckpoint(
+        repository="timm/nf_regnet_b1.ra2_in1k", revision=checkpoints.REVISION, sha256={WEIGHTS: sha256(path)})}
 
 
 @pytest.mark.parametrize("encoder", [name for name, each in CHECKPOINTS.items() if each.num_parameters])
@@ -282,7 +291,7 @@ def test_the_table_holds_commits_and_hashes_of_the_right_form() -> None:
         for file in checkpoint.files:
             assert file.sha256 is None or (len(file.sha256) == 64 and int(file.sha256, 16))
     assert CHECKPOINTS.keys() <= IMAGE_ENCODERS.keys() | {"bert-base-uncased", "distilbert-base-uncased",
-                                                          "bge-base-en-v1.5"}
+                                                          "bge-base-en-v1.5", "bge-base-en-v1.5_first-token"}
 
 
 @pytest.mark.parametrize(("encoder", "repository", "architecture"), [

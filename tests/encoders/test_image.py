@@ -12,7 +12,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from timm.layers import StdConv2d
 from torch import nn
 
-from repblend.encoders import packaged
+from repblend.encoders.efficientnet_lite import efficientnet_lite
 from repblend.encoders.image import ImageEncoder, encode_in_chunks, fold_batch_norms
 from repblend.encoders.registry import load_image_encoder
 
@@ -59,10 +59,23 @@ def test_an_efficientnet_lite_is_the_implementation_that_its_checkpoint_was_made
     assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
+@pytest.mark.parametrize(("size", "pixels"), [(0, 64), (0, 65), (1, 64), (2, 64), (0, 224)])
+def test_an_efficientnet_lite_is_timms_to_the_bit_with_its_gradient_and_parameters(size: int, pixels: int) -> None:
+    weights = torch.load(LITE_FILES[size].get_model_file_path(), map_location="cpu", weights_only=True)
+    module = timm.create_model(f"tf_efficientnet_lite{size}")
+    module.load_state_dict(dict(zip(module.state_dict(), weights.values(), strict=True)))
+    module.reset_classifier(0)
+    timms, ours = ImageEncoder(module, 1280, MEAN, STD), ImageEncoder(efficientnet_lite(size), 1280, MEAN, STD)
+    images = some_images(2, pixels).requires_grad_(True)
+    expected, found = timms.encode(images), ours.encode(images)
+    assert torch.equal(found, expected) and torch.equal(ours.parameters(), timms.parameters())
+    assert torch.equal(*(torch.autograd.grad(features.square().sum(), images)[0] for features in (found, expected)))
+
+
 @pytest.mark.parametrize(("size", "layers"), [(0, 49), (1, 64), (2, 64)])
 def test_folding_efficientnet_lite_is_exact_in_double_precision_and_leaves_no_batch_norm(size: int,
                                                                                          layers: int) -> None:
-    module, images = packaged.efficientnet_lite(size).eval().double(), some_images(1, dtype=torch.float64)
+    module, images = efficientnet_lite(size).eval().double(), some_images(1, dtype=torch.float64)
     folded = fold_batch_norms(copy.deepcopy(module))
     assert (batch_norms(module), batch_norms(folded)) == (layers, 0)
     with torch.no_grad():

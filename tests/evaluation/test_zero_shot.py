@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from repblend.encoders.heads import HeadSpec
-from repblend.evaluation.protocol import HeadPair, initial_heads
+from repblend.evaluation.protocol import initial_heads
+from repblend.evaluation.towers import HeadPair
 from repblend.evaluation.zero_shot import FUNCTION_WORDS, WordScores, frequent_words, top1_accuracy, word_task
-from repblend.matching.step import PerModality
+from repblend.matching.student import PerModality
 
 HEADS = HeadPair(HeadSpec(6, 5), HeadSpec(4, 5))
 CAPTIONS = [
@@ -110,7 +111,8 @@ def some_scores() -> WordScores:
 def test_students_are_scored_at_the_scored_epochs_one_like_the_other() -> None:
     scores, heads = some_scores(), initial_heads(0, 3, HEADS)
     for epoch in range(5):
-        scores.record(epoch, PerModality(*(value * (1 + epoch) for value in heads)), torch.zeros(3))
+        now = PerModality(*(value * (1 + epoch) for value in heads))
+        scores.record(epoch, lambda now=now: now, torch.zeros(3))
     assert sorted(scores.accuracies) == [0, 2, 4]
     for epoch, found in scores.accuracies.items():
         for seed in range(3):
@@ -135,4 +137,4 @@ def test_a_student_that_diverged_is_named() -> None:
     heads = initial_heads(0, 3, HEADS)
     heads.img[1, 0] = torch.nan
     with pytest.raises(ValueError, match="student 1: classification scores: found NaN"):
-        some_scores().record(0, heads, torch.zeros(3))
+        some_scores().record(0, lambda: heads, torch.zeros(3))

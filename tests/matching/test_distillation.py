@@ -6,19 +6,19 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from repblend.encoders.heads import HeadSpec, apply_head, init_head
-from repblend.matching.distillation import Distillation, Draws, Matcher
-from repblend.matching.encode_once import KeptGraph
-from repblend.matching.gradient import constant_memory_gradient, separate_normalisers
+from repblend.encoders.heads import HeadSpec, init_head
+from repblend.matching.blending import draw_blend
+from repblend.matching.distillation import CRITERIA, ENCODER_GRAPHS, Distillation, Draws, History, KeptGraph, Matcher
+from repblend.matching.gradient import NORMALISERS
+from repblend.matching.heads import heads_gradient
 from repblend.matching.losses import LOSSES
-from repblend.matching.outer import Learned, LogRates, OuterRates, adam
-from repblend.matching.perturbation import draw_blend
+from repblend.matching.optimiser import Learned, LogRates, OuterRates, adam
 from repblend.matching.similarity import LowRankSimilarity
-from repblend.matching.step import Objective, PerModality, Student
+from repblend.matching.student import PerModality, StudentLoss
 
 IMAGE, TEXT = HeadSpec(4, 4), HeadSpec(3, 4)
-STUDENT = Student(lambda x, flat: apply_head(x, flat, IMAGE), lambda x, flat: apply_head(x, flat, TEXT))
 DRAWS = Draws(seed=0, num_segments=2, inner_steps=3, batch_size=4, perturb=partial(draw_blend, alpha=1.0),
               expert_span=1, max_start=2)
 
@@ -49,8 +49,9 @@ def distillation(draws: Draws = DRAWS) -> Distillation:
     learned = Learned(torch.randn(6, 3, 2, 2, generator=generator), torch.randn(6, 3, generator=generator),
                       LowRankSimilarity.identity(6, 2, 1.0, generator),
                       PerModality(torch.tensor(0.05), torch.tensor(0.05)), LogRates)
-    matcher = Matcher(partial(KeptGraph, encode=encode, chunk=2), STUDENT, Objective(LOSSES["infonce"], 0.1),
-                      separate_normalisers, constant_memory_gradient)
+    matcher = Matcher(partial(KeptGraph, encode=encode, chunk=2),
+                      partial(heads_gradient, heads=(IMAGE, TEXT), objective=StudentLoss(LOSSES["infonce"], 0.1),
+                              normaliser=NORMALISERS["separate"]))
     return Distillation(learned, adam(learned, OuterRates(0.02, 0.02, 0.02, 0.02)), lambda _: 1.0, 1e-4, matcher,
                         draws, ShortTrajectories())
 
@@ -87,3 +88,65 @@ def test_a_loss_that_is_not_finite_stops_before_the_update() -> None:
 def test_trajectories_that_are_too_short_are_refused_at_once() -> None:
     with pytest.raises(ValueError, match="need snapshot 3, but the experts have 3"):
         distillation(replace(DRAWS, expert_span=2))
+
+
+# Encoding once is exact: the same pixel gradient as encoding an image again every time it is drawn.
+
+
+GENERATOR = torch.Generator().manual_seed(5)
+WEIGHT = torch.randn(7, 3, 3, 3, generator=GENERATOR, dtype=torch.float64)
+IMAGES = torch.randn(9, 3, 6, 6, generator=GENERATOR, dtype=torch.float64)
+BATCHES = [torch.tensor(rows) for rows in ([0, 3, 5], [5, 8, 1], [3, 0, 8])]
+
+
+def convolve(images: Tensor) -> Tensor:
+    return torch.tanh(F.conv2d(images, WEIGHT)).mean(dim=(2, 3))
+
+
+def total(features: Tensor, number: int) -> Tensor:
+    """Something nonlinear that differs from step to step, as the student's loss does."""
+    return (features.square() * torch.linspace(-1, number + 1, features.numel(), dtype=features.dtype).view_as(
+        features)).sum()
+
+
+@pytest.mark.parametrize("graph", ENCODER_GRAPHS)
+@pytest.mark.parametrize("chunk", [1, 2, 100])
+def test_pull_back_equals_encoding_every_drawn_image_again(graph: str, chunk: int) -> None:
+    pixels = IMAGES.clone().requires_grad_()
+    again = sum(total(convolve(pixels[rows]), number) for number, rows in enumerate(BATCHES))
+    (expected,) = torch.autograd.grad(again, pixels)
+
+    once = ENCODER_GRAPHS[graph](IMAGES, torch.cat(BATCHES).unique(), convolve, chunk)
+    features = once.features().requires_grad_()
+    (feature_gradient,) = torch.autograd.grad(
+        sum(total(features[rows], number) for number, rows in enumerate(BATCHES)), features)
+    ours = once.pull_back(feature_gradient)
+
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-14)
+    assert ours[[2, 4, 6, 7]].abs().max() == 0
+
+
+@pytest.mark.parametrize("graph", ENCODER_GRAPHS)
+def test_features_of_drawn_images_are_the_encoders_and_carry_no_graph(graph: str) -> None:
+    features = ENCODER_GRAPHS[graph](IMAGES, torch.tensor([1, 4]), convolve, 1).features()
+    torch.testing.assert_close(features[[1, 4]], convolve(IMAGES[[1, 4]]), rtol=1e-12, atol=1e-14)
+    assert not features.requires_grad
+    assert features[[0, 2, 3, 5, 6, 7, 8]].abs().max() == 0
+
+
+# Which iteration a distillation's history chooses.
+
+
+VALIDATED = {0: (5.0, 9.0), 20: (8.0, 2.0), 40: (8.0, 9.5), 60: (1.0, 3.0)}
+"""Iteration -> mean recall on validation and on test."""
+
+
+@pytest.mark.parametrize(("choose", "expected"), [("best-validation", 20), ("best-test", 40), ("last", 60)])
+def test_the_chosen_iteration_is_the_last_one_that_was_called_best(choose: str, expected: int) -> None:
+    history, best = History(criterion=CRITERIA[choose]), None
+    for iteration, (val, test) in VALIDATED.items():
+        if history.observe(iteration, {"val_mean_recall": val, "test_mean_recall": test}):
+            best = iteration
+    assert (best, history.chosen_iteration) == (expected, expected)
+    again = History(**history.to_json(), criterion=CRITERIA[choose])
+    assert again.chosen_iteration == expected

@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from repblend.matching.batches import draw_batches
+from repblend.matching.blending import Blend, draw_blend, draw_noise
 from repblend.matching.distillation import Draws
-from repblend.matching.perturbation import Blend, draw_blend, draw_noise
-from repblend.matching.step import PerModality
+from repblend.matching.student import PerModality, draw_batches
 
 
 def generator(seed: int = 0) -> torch.Generator:

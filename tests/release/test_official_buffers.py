@@ -9,7 +9,7 @@ from torch import nn
 from repblend.encoders.heads import HeadSpec, apply_head
 from repblend.encoders.image import ImageEncoder
 from repblend.experts.trajectories import TrajectoryStore
-from repblend.release.official_buffers import Layouts, buffer_pairs, export_buffers, import_buffers
+from repblend.released_files import Layouts, buffer_pairs, export_buffers, import_buffers
 
 HEADS = Layouts(HeadSpec(6, 4), HeadSpec(5, 4))
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from repblend.matching.similarity import FullSimilarity, IdentitySimilarity, LowRankSimilarity
 from repblend.matching.synthetic_set import SyntheticSet
-from repblend.release.official_set import read_distilled, write_distilled
+from repblend.released_files import read_distilled, write_distilled
 
 
 def official_set(num_pairs: int = 5, alpha: float = 3.0) -> dict:
@@ -85,7 +85,7 @@ NAN = torch.full((5, 7), float("nan"))
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"text": None}, "text holds a NoneType"),
+    ({"text": None}, "text holds NoneType"),
     ({"text": torch.zeros(4, 7)}, r"\(5, 3, 4, 4\) and text \(4, 7\)"),
     ({"text": NAN}, "text holds NaN or infinity"),
     ({"syn_lr_img": torch.tensor(-0.1)}, "syn_lr_img is -0.1"),
@@ -93,6 +93,8 @@ NAN = torch.full((5, 7), float("nan"))
     ({"similarity_mat": torch.ones(4, 4)}, r"similarity_mat has shape \(4, 4\)"),
     ({"similarity_params": [torch.ones(5), torch.ones(5, 2)]}, r"similarity_params have shapes \[\(5,\), \(5, 2\)\]"),
     ({"similarity_params": [torch.ones(5), torch.ones(5, 2), torch.ones(5, 3)]}, "expected a diagonal"),
+    ({"similarity_params": [torch.ones(5), torch.ones(5, 0), torch.ones(5, 0)]}, r"\(5, 0\), so no number"),
+    ({"image": torch.ones(5, 3, 0, 0)}, "image has shape .* so no number"),
 ])
 def test_a_set_whose_parts_are_wrong_is_refused(tmp_path: Path, changes: dict, message: str) -> None:
     torch.save(official_set() | changes, tmp_path / "distilled.pt")

@@ -1,6 +1,11 @@
 """Release of a set: what others load is what students are trained on, and the numbers come out the same."""
 
 import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
@@ -8,54 +13,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from ruamel.yaml import YAML
 
-from repblend.data.features import read_features
+from repblend.data.source import KNOWN, attribution
 from repblend.encoders.registry import load_image_encoder
-from repblend.matching.similarity import LowRankSimilarity
 from repblend.matching.synthetic_set import SyntheticSet
-from repblend.params import Params, read_params
-from repblend.release.__main__ import main, release
-from repblend.release.training import evaluate_release
-from repblend.stages import encode, evaluate, prepare
-from repblend.stages.context import Cell, Paths, StageContext
-from repblend.store import read_json, write_json
-from tests.tiny import tiny_content
-
-CELL = Cell("repblend", 50)
-NUM_PAIRS = 6
-
-
-def write_params(folder: Path) -> Params:
-    with (folder / "params.yaml").open("w") as file:
-        YAML().dump(tiny_content(), file)
-    return read_params(folder / "params.yaml")
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data, features, and an evaluated set with a similarity that is no identity and texts that are no caption's."""
-    folder = tmp_path_factory.mktemp("workspace")
-    paths, params = Paths(folder), write_params(folder)
-    for stage in (prepare, encode):
-        stage.run(StageContext(stage.__name__.rpartition(".")[2], None, params, paths))
-    draws, features = torch.Generator().manual_seed(0), read_features(paths.features)
-    similarity = LowRankSimilarity(torch.ones(NUM_PAIRS), torch.randn(NUM_PAIRS, 2, generator=draws) / 3,
-                                   torch.randn(NUM_PAIRS, 2, generator=draws) / 3, 1.0)
-    texts = features.train_texts[:NUM_PAIRS] + 0.02 * torch.randn(NUM_PAIRS, 384, generator=draws)
-    images = torch.randn(NUM_PAIRS, 3, 32, 32, generator=draws)
-    SyntheticSet(images, texts, similarity, 0.05, 0.04, {"loss": "infonce", "cell": CELL.to_json()}).write(
-        paths.set(CELL))
-    write_json(paths.metrics("distill", CELL), {"provenance": {"command": "python -m repblend.stages distill x"}})
-    evaluate.run(StageContext("evaluate", CELL, params, paths))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def released(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("released") / "set"
-    release(CELL, Paths(workspace)).write(folder)
-    return folder
+from repblend.params import read_yaml
+from repblend.release.__main__ import main
+from repblend.release.folder import Release, card
+from repblend.runtime.context import Paths
+from repblend.store import folder_sha256, read_json, write_json
+from tests.release.conftest import CELL, NUM_PAIRS
 
 
 def test_the_hubs_library_loads_the_pairs_with_every_float_as_it_was(workspace: Path, released: Path,
@@ -75,26 +42,6 @@ def test_images_are_shown_within_half_a_level_where_a_screen_can_show_them(works
     assert np.abs(shown - exact.clip(0, 255)).max() < 0.5 + 1e-3
 
 
-def test_an_evaluation_of_the_release_gives_the_recorded_numbers(workspace: Path, released: Path) -> None:
-    recorded = read_json(Paths(workspace).metrics("evaluate", CELL))
-    again = evaluate_release(released, workspace).to_json()
-    assert again == {key: recorded[key] for key in again}
-    assert read_json(released / "release.json")["evaluation"]["protocols"] == again["protocols"]
-
-
-def test_a_release_is_evaluated_with_the_workspaces_threads_and_leaves_the_readers_own(
-        workspace: Path, released: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, before = [], torch.get_num_threads()
-    monkeypatch.setattr("repblend.release.training.evaluate_cell", lambda *_: seen.append(
-        (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())))
-    torch.set_num_threads(3)
-    try:
-        evaluate_release(released, workspace)
-        assert seen == [(1, True)] and torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
-
-
 def test_the_nearest_captions_are_those_of_the_pair_that_a_text_was_made_from(workspace: Path, released: Path) -> None:
     rows = [json.loads(line) for line in (released / "images" / "metadata.jsonl").read_text().splitlines()]
     train = read_json(Paths(workspace).data / "openmoji_train.json")
@@ -104,32 +51,124 @@ def test_the_nearest_captions_are_those_of_the_pair_that_a_text_was_made_from(wo
 
 def test_the_card_names_licence_source_and_what_was_measured(workspace: Path, released: Path) -> None:
     text = (released / "README.md").read_text(encoding="utf-8")
-    mean = read_json(Paths(workspace).metrics("evaluate", CELL))["protocols"]["held-out"]["mean"]["mean_recall"]
+    mean = read_json(Paths(workspace).record("evaluate", CELL))["protocols"]["held-out"]["mean"]["mean_recall"]
     assert text.startswith("---\nlicense: cc-by-sa-4.0\n") and "All emojis designed by OpenMoji" in text
     assert f"| {mean:.1f} ± " in text and "$" not in text
 
 
+def test_without_features_the_captions_are_encoded_to_the_same_bytes(workspace: Path, released: Path,
+                                                                     tmp_path: Path) -> None:
+    own = Path(shutil.copytree(workspace, tmp_path / "workspace"))
+    shutil.rmtree(own / "features")
+    threads = torch.get_num_threads()
+    Release.of(CELL, Paths(own)).write(tmp_path / "set")
+    torch.set_num_threads(threads)
+    assert folder_sha256(tmp_path / "set") == folder_sha256(released)
+
+
 def test_a_set_that_was_not_evaluated_says_so(workspace: Path, tmp_path: Path) -> None:
-    metrics = Paths(workspace).metrics("evaluate", CELL)
-    kept = metrics.read_bytes()
-    metrics.unlink()
-    try:
-        release(CELL, Paths(workspace)).write(tmp_path / "set")
-    finally:
-        metrics.write_bytes(kept)
+    own = Path(shutil.copytree(workspace, tmp_path / "workspace"))
+    Paths(own).record("evaluate", CELL).unlink()
+    Release.of(CELL, Paths(own)).write(tmp_path / "set")
     assert "Not evaluated" in (tmp_path / "set" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_folder_that_is_something_else_is_left_alone(workspace: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match="exists and is no released set"):
-        release(CELL, Paths(workspace)).write(tmp_path)
+        Release.of(CELL, Paths(workspace)).write(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
 def test_a_set_that_was_not_made_is_named(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                           capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(workspace)
-    assert main(["repblend-7", str(tmp_path / "set")]) == 1
+    assert main(["folder", "repblend-7", str(tmp_path / "set")]) == 1
     assert "repblend-7.safetensors" in capsys.readouterr().err
     assert not (tmp_path / "set").exists()
+
+
+def test_what_is_no_result_of_the_parameters_is_not_released(workspace: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(workspace, tmp_path / "workspace"))
+
+    def refused(said: str) -> None:
+        with pytest.raises(ValueError, match=said):
+            Release.of(CELL, Paths(own))
+
+    kept = (own / "params.yaml").read_text()
+    (own / "params.yaml").write_text(kept.replace("image_size: 32", "image_size: 48"))
+    refused(r"records/evaluate/repblend-50/record\.json: made with other parameters: data")
+    (own / "params.yaml").write_text(kept)
+    record = Paths(own).record("evaluate", CELL)
+    content = read_json(record)
+    content["protocols"]["held-out"]["mean"]["mean_recall"] = 99.0
+    write_json(record, content)
+    refused(r"records/evaluate/repblend-50/record\.json: expected MD5 \w{32} \(dvc\.lock\), found")
+    (own / "dvc.lock").write_text("stages: {}\n")
+    refused(r"sets/repblend-50\.safetensors: dvc\.lock does not know it")
+    (own / "dvc.lock").unlink()
+    refused(r"dvc\.lock: no such file")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from repblend import store
+setattr(Path, sys.argv[2], lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+with store.atomic_path(Path(sys.argv[1])) as aside:
+    aside.mkdir()
+    (aside / "release.json").write_text("{}")
+"""
+
+
+@pytest.mark.parametrize("moment", ["rename", "replace"])
+def test_an_export_that_was_killed_while_it_replaced_another_is_made_the_next_time(
+        workspace: Path, released: Path, tmp_path: Path, moment: str) -> None:
+    folder = Path(shutil.copytree(released, tmp_path / "set"))
+    done = subprocess.run([sys.executable, "-c", KILLED, folder, moment], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert {path.name for path in tmp_path.iterdir()} != {"set"}
+    Release.of(CELL, Paths(workspace)).write(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    assert folder_sha256(folder) == folder_sha256(released)
+
+
+# The data card: its licence is that of the source data.
+
+FACTS = {"title": "RepBlend", "num_pairs": 99, "encoders": {"image": "nfnet_l0", "text": "bert-base-uncased"},
+         "image_shape": [3, 224, 224], "stored_bytes": 5, "command": "none", "evaluation": None}
+
+
+def header(tmp_path: Path, dataset: str) -> dict:
+    """What the hub reads at the top of the card."""
+    text = card(FACTS | {"dataset": dataset}, attribution(dataset, tmp_path))
+    (tmp_path / "header.yaml").write_text(text.split("---\n")[1])
+    return read_yaml(tmp_path / "header.yaml")
+
+
+@pytest.mark.parametrize("known", KNOWN.values(), ids=KNOWN)
+def test_published_sets_have_terms_of_their_own(known, tmp_path: Path) -> None:
+    found = header(tmp_path, known.name)
+    assert (found["license"], found["license_name"], found["license_link"]) == (
+        "other", known.license_name, known.license_link)
+    assert known.terms in card(FACTS | {"dataset": known.name}, attribution(known.name, tmp_path))
+
+
+def test_nothing_is_claimed_of_a_set_whose_owner_says_nothing(tmp_path: Path) -> None:
+    assert header(tmp_path, "mine")["license"] == "unknown"
+    assert "Nobody has stated whose data `mine` is" in attribution("mine", tmp_path)
+    (tmp_path / "ATTRIBUTION.md").write_text("# Attribution\n\nDrawn by me, CC0.\n")
+    assert "Drawn by me, CC0." in card(FACTS | {"dataset": "mine"}, attribution("mine", tmp_path))
+    assert header(tmp_path, "openmoji")["license"] == "cc-by-sa-4.0"
+
+
+def test_names_and_an_attribution_are_no_markup_in_the_card() -> None:
+    hostile = "x`<script>alert(1)</script>[a](http://b)\n# {{ 7 * 7 }}\u202e"
+    facts = FACTS | {"dataset": hostile, "title": hostile, "command": hostile,
+                     "encoders": {"image": hostile, "text": hostile}}
+    text = card(facts, f"# Attribution\n\nBy {hostile}, <https://example.org/> <b onclick=x>")
+    assert "\u202e" not in text and "49" not in text and text.startswith("---\nlicense: unknown\n")
+    outside_of_code = re.sub(r"`[^`\n]*`|\\\\.|\\.", "", text)
+    assert "<script" not in outside_of_code and "[a](" not in outside_of_code.partition("## Source and licence")[0]
+    assert "<https://example.org/> &lt;b onclick=x>" in text
+    assert len(re.findall("^# ", text.partition("## Source")[0], re.MULTILINE)) == 1

@@ -93,7 +93,7 @@ class Swift:
 
     @property
     def url(self) -> str:
-        """The remote's address, as README.md writes it."""
+        """The remote's address, as repro/README.md writes it."""
         return f"s3://{BUCKET}/repblend"
 
     @property

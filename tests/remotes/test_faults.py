@@ -1,6 +1,8 @@
 """What a remote can do wrong: it is named, nothing wrong stays, what is right stays, and the next pull mends it."""
 
 import hashlib
+import json
+import re
 import shutil
 import signal
 import subprocess
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.artifacts import Artifacts
+from repro.artifacts.manifest import Artifacts
 from tests.remotes import toy
 from tests.remotes.conftest import Published
 from tests.remotes.servers import free_port, nginx
@@ -45,9 +47,8 @@ def test_a_damaged_object_is_named_and_does_not_stay(
     for said in ("features:\n", "features/below/large ü.bin", "remote 'store'", "--remote NAME", "repro run encode"):
         assert said in error
     if damaged.exists():
-        for path in (original, damaged):
-            content = path.read_bytes()
-            assert f"{len(content)} bytes with SHA-256 {hashlib.sha256(content).hexdigest()}" in error
+        expected, found = (hashlib.md5(path.read_bytes()).hexdigest() for path in (original, damaged))
+        assert f"expected MD5 {expected}, found {damaged.stat().st_size} bytes with MD5 {found}" in error
     assert not (newcomer / ".dvc/cache/files/md5" / damaged.parent.name / damaged.name).exists()
     assert not (newcomer / "features").exists()
     assert (newcomer / "sets/toy-10.bin").read_bytes() == (published.project / "sets/toy-10.bin").read_bytes()
@@ -56,18 +57,31 @@ def test_a_damaged_object_is_named_and_does_not_stay(
     shutil.copyfile(original, damaged)
     assert toy.pulled(newcomer) == 0
     assert toy.contents(newcomer) == toy.contents(published.project)
-    assert len(kept) == 14 and kept.items() <= inodes(newcomer).items()  # none was fetched twice
+    assert len(kept) == 17 and kept.items() <= inodes(newcomer).items()  # none was fetched twice
 
 
 @pytest.mark.parametrize("damage", [flip, truncate, Path.unlink])
 def test_a_damaged_list_of_files_is_named_and_does_not_stay(
         newcomer: Path, store: Path, damage: Callable[[Path], None],
         capsys: pytest.CaptureFixture[str]) -> None:
-    damage(toy.list_object(store))
+    damage(toy.list_object(store, newcomer))
     assert toy.pulled(newcomer, Artifacts.TRAJECTORIES) == 1
     assert "the list of the files in features" in capsys.readouterr().err
     assert list((newcomer / ".dvc/cache/files/md5").rglob("*.dir")) == []
     assert not (newcomer / "features").exists()
+
+
+def test_files_that_were_made_to_deceive_md5_do_not_stay(newcomer: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two files of one MD5 can be made: then the manifest's SHA-256 is not that of what comes."""
+    manifest = newcomer / "artifacts.sha256.json"
+    row = json.loads(manifest.read_text())["features"]
+    manifest.write_text(manifest.read_text().replace(row, row[:-1] + ("1" if row[-1] == "0" else "0")))
+    assert toy.pulled(newcomer) == 1
+    error = capsys.readouterr().err
+    assert re.search(r"features: expected SHA-256 \w{64} of all of it .*, found \w{64}, though every MD5", error)
+    assert not (newcomer / "features").exists() and (newcomer / "sets/toy-10.bin").is_file()
+    assert {"sets/toy-10.bin", "records/toy-10/record.json"} <= toy.contents(newcomer).keys()
+    assert len(inodes(newcomer)) == 4  # of the set, the records and their list
 
 
 @pytest.mark.parametrize("scheme", ["http", "webdav", "ssh"])

@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from repro.artifacts.manifest import Artifacts
 from tests.remotes import toy
-from tests.remotes.conftest import Published
+from tests.remotes.conftest import ROOT, Published
 from tests.remotes.test_faults import flip, truncate
 
 MANIFEST = "artifacts.sha256.json"
@@ -23,14 +26,20 @@ def project(published: Published, store: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_manifest_says_what_every_cached_file_is(published: Published) -> None:
+def test_the_manifest_has_a_row_for_every_cached_output(published: Published) -> None:
     manifest = json.loads((published.project / MANIFEST).read_text())
-    found = {file: (content["bytes"], content["sha256"]) for entry in manifest["outputs"].values()
-             for file, content in entry["files"].items()}
-    files = {name: content for name, content in toy.contents(published.project).items() if "metrics/" not in name}
-    assert found == {name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items()}
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in toy.contents(published.project).items()}
+
+    def whole(folder: str) -> str:
+        files = {name.removeprefix(f"{folder}/"): found for name, found in hashes.items() if name.startswith(folder)}
+        return hashlib.sha256(json.dumps(dict(sorted(files.items()))).encode()).hexdigest()
+
+    expected = {"features": whole("features"), "records/toy-10": whole("records/toy-10"),
+                "sets/toy-10.bin": hashes["sets/toy-10.bin"]}
     lock = (published.project / "dvc.lock").read_text()
-    assert all(f"md5: {entry['md5']}\n" in lock for entry in manifest["outputs"].values())
+    found = {name: re.fullmatch(r"md5:(\S+) sha256:(\S+)", row).groups() for name, row in manifest.items()}
+    assert {name: sha256 for name, (_, sha256) in found.items()} == expected
+    assert all(f"md5: {md5}\n" in lock for md5, _ in found.values())
 
 
 def test_pushing_again_changes_no_byte(project: Path, store: Path) -> None:
@@ -45,6 +54,17 @@ def test_what_an_interrupted_push_left_is_sent_again(published: Published, proje
     assert toy.objects_in(store) == toy.objects_in(published.store)
 
 
+@pytest.mark.parametrize("damage", [flip, toy.link_to_another])
+def test_a_damaged_cache_is_not_published_though_it_was_whole_before(
+        published: Published, project: Path, store: Path, damage: Callable[[Path], None],
+        capsys: pytest.CaptureFixture[str]) -> None:
+    damage(toy.object_of(project / ".dvc/cache", published.project / "sets/toy-10.bin"))
+    before = toy.objects_in(store)
+    assert toy.pushed(project) == 1
+    assert "sets/toy-10.bin: expected" in (error := capsys.readouterr().err) and "in DVC's cache" in error
+    assert toy.objects_in(store) == before
+
+
 def test_a_damaged_cache_is_not_published(published: Published, project: Path, store: Path,
                                           capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(store)
@@ -53,8 +73,34 @@ def test_a_damaged_cache_is_not_published(published: Published, project: Path, s
     assert toy.pushed(project) == 1
     error = capsys.readouterr().err
     assert "features/5.bin: expected MD5" in error and "repro run encode" in error
-    assert list(json.loads((project / MANIFEST).read_text())["outputs"]) == ["sets/toy-10.bin"]
-    assert len(toy.objects_in(store)) == 1
+    assert list(json.loads((project / MANIFEST).read_text())) == ["records/toy-10", "sets/toy-10.bin"]
+    assert len(toy.objects_in(store)) == 4  # two files, their list, and the set
+
+
+def test_a_group_is_pushed_alone_and_the_rows_of_the_others_stay(published: Published, project: Path, store: Path
+                                                                 ) -> None:
+    shutil.rmtree(store)
+    before = (project / MANIFEST).read_bytes()
+    assert toy.pushed(project, Artifacts.METRICS) == 0
+    assert (project / MANIFEST).read_bytes() == before
+    assert len(toy.objects_in(store)) == 3
+    (project / MANIFEST).unlink()
+    assert toy.pushed(project, Artifacts.DISTILLED) == 0
+    assert list(json.loads((project / MANIFEST).read_text())) == ["sets/toy-10.bin"]
+
+
+def test_the_folder_of_the_clone_is_written_only_if_it_is_named(project: Path, capsys: pytest.CaptureFixture[str]
+                                                                ) -> None:
+    shutil.copyfile(ROOT / ".dvc/config", project / ".dvc/config")  # as every clone has it
+    (project / ".dvc/config.local").unlink()
+    assert toy.pushed(project) == 1
+    error = capsys.readouterr().err
+    assert f"remote 'shipped' ({project}/artifacts/files/md5) is the folder of the clone" in error
+    assert "repro push --remote NAME" in error and "--remote shipped" in error
+    assert not (project / "artifacts").exists()
+    assert toy.pushed(project, Artifacts.METRICS, "shipped") == 0
+    shutil.rmtree(project / ".dvc/cache")
+    assert toy.pulled(project, Artifacts.METRICS) == 0 and (project / "records/toy-10/record.json").is_file()
 
 
 def test_outputs_that_are_not_here_but_were_pushed_before_stay_in_the_manifest(project: Path) -> None:

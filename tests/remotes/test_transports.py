@@ -1,29 +1,26 @@
 """Push and pull over every kind of remote, with real servers: what comes out is what was put in."""
 
+import contextlib
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from repro.remote import Remote, dvc_repository
-from repro.workspace import environment
+from repro.artifacts.remote import Remote, dvc_repository
 from tests.remotes import toy
 from tests.remotes.conftest import ROOT, Published
 from tests.remotes.servers import WEBDAV, nginx, sshd
 from tests.remotes.swift import Swift, swift
 from tests.remotes.test_faults import flip
 
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "repro/README.md").read_text()
 
 
 def nothing_is_to_be_done(folder: Path) -> bool:
     """Ask DVC itself, which hashes every file, whether a stage would have to run."""
-    done = subprocess.run([sys.executable, "-m", "dvc", "repro", "--dry"], cwd=folder, capture_output=True, text=True,
-                          check=True, env=environment())
-    return "Data and pipelines are up to date." in done.stdout
+    with dvc_repository(folder) as repo, contextlib.chdir(folder):
+        return repo.reproduce(dry=True) == []
 
 
 def test_a_folder(published: Published, newcomer: Path) -> None:

@@ -1,14 +1,16 @@
 """A small project with the groups of the real one, run by DVC itself, and what one does with clones of it."""
 
 import contextlib
+import os
+import re
 import subprocess
-import sys
 from pathlib import Path
+from unittest import mock
 
 from dvc.cli import main as dvc_main
 
-from repro import pull, push
-from repro.artifacts import Artifacts
+from repro.artifacts import pull, push
+from repro.artifacts.manifest import Artifacts
 from repro.profiles import QUICKSTART
 from repro.workspace import environment
 
@@ -24,8 +26,8 @@ for number in range(12):
 DISTILL = """\
 import hashlib, pathlib
 text = hashlib.sha256(pathlib.Path("features/3.bin").read_bytes()).hexdigest()
-for name in ("sets/toy-10.bin", "metrics/toy-10.json"):
-    pathlib.Path(name).parent.mkdir(exist_ok=True)
+for name in ("sets/toy-10.bin", "metrics/toy-10.json", "records/toy-10/record.json", "records/toy-10/loss.csv"):
+    pathlib.Path(name).parent.mkdir(exist_ok=True, parents=True)
     pathlib.Path(name).write_text(f'{{"{pathlib.Path(name).suffix}": "{text}"}}')
 """
 PIPELINE = """\
@@ -38,6 +40,8 @@ stages:
     deps: [features]
     outs:
     - sets/toy-10.bin
+    - records/toy-10
+    metrics:
     - metrics/toy-10.json: {cache: false}
 """
 
@@ -46,12 +50,13 @@ def make(folder: Path) -> Path:
     """Make the project in a folder: a git repository whose stages have run."""
     folder.mkdir()
     for name, text in (("make.py", MAKE), ("distill.py", DISTILL), ("dvc.yaml", PIPELINE),
-                       (".gitignore", "/features\n/sets\n/logs\n/checkpoints\n")):
+                       (".gitignore", "/features\n/sets\n/records\n/logs\n/checkpoints\n")):
         (folder / name).write_text(text)
     git(folder, "init", "--quiet")
     dvc(folder, "init", "--quiet")
     dvc(folder, "config", "core.autostage", "false")
-    subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet"], cwd=folder, check=True, env=environment())
+    with mock.patch.dict(os.environ, environment()):
+        dvc(folder, "repro", "--quiet")
     commit(folder, "Run the pipeline")
     return folder
 
@@ -86,7 +91,7 @@ def dvc(folder: Path, *arguments: str) -> None:
 
 
 def add_remote(folder: Path, url: str, **settings: str) -> None:
-    """Configure the default remote, as README.md does."""
+    """Configure the default remote, as repro/README.md does."""
     dvc(folder, "remote", "add", "--force", "--local", "--default", "store", url)
     for name, value in ({"verify": "true"} | settings).items():
         dvc(folder, "remote", "modify", "--local", "store", name, value)
@@ -97,14 +102,14 @@ def pulled(folder: Path, what: Artifacts = Artifacts.ALL, remote: str | None = N
         return pull.main(what, remote, QUICKSTART)
 
 
-def pushed(folder: Path) -> int:
+def pushed(folder: Path, what: Artifacts = Artifacts.ALL, remote: str | None = None) -> int:
     with contextlib.chdir(folder):
-        return push.main(None, QUICKSTART)
+        return push.main(what, remote, QUICKSTART)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Return the bytes of every file of every output."""
-    return {str(path.relative_to(folder)): path.read_bytes() for name in ("features", "sets", "metrics")
+    return {str(path.relative_to(folder)): path.read_bytes() for name in ("features", "sets", "records", "metrics")
             for path in sorted((folder / name).rglob("*")) if path.is_file()}
 
 
@@ -122,8 +127,17 @@ def object_of(store: Path, file: Path) -> Path:
     return found[0]
 
 
-def list_object(folder: Path) -> Path:
-    """Return the only object of a store or a cache that lists a folder."""
-    found = list((folder / "files/md5").rglob("*.dir"))
-    assert len(found) == 1
-    return found[0]
+def list_object(folder: Path, project: Path) -> Path:
+    """Return the object of a store or a cache that lists the files in `features` of a project."""
+    oid = re.search(r"path: features\n\s+hash: md5\n\s+md5: (\w+\.dir)", (project / "dvc.lock").read_text())[1]
+    return folder / "files/md5" / oid[:2] / oid[2:]
+
+
+def link_to_another(cached: Path) -> None:
+    """Replace an object of a cache by a link to another one; DVC believes in it, for it is read-only."""
+    other = cached.parents[1] / "another"
+    other.unlink(missing_ok=True)
+    other.write_text("another")
+    other.chmod(0o444)
+    cached.unlink()
+    cached.symlink_to(other)

@@ -1,6 +1,7 @@
 """The whole report, as the pipeline makes it: self-contained, traceable, and the same bytes wherever it is made."""
 
 import base64
+import hashlib
 import json
 import re
 import shutil
@@ -12,19 +13,24 @@ import nbformat
 import numpy as np
 import pytest
 
-from repblend.report.curves import centred_mean
-from repblend.report.page import render
+from repblend.report.figures import centred_mean
+from repblend.report.page import LeftOut, Shown, render
 from repblend.store import sha256
 from tests.report.conftest import make_report
 from tests.report.synthetic import BUDGETS, ROOT, TRAINED, write_wider, write_workspace
 
-FIGURES = ("mean-recall", "learning-curves", "specimens", "similarity", "collapse", "ablation", "sensitivity",
-           "noise", "spheres", "published-similarity")
-TABLES = ("results-held-out", "results-faithful", "inventory", "seeds", "orderings", "storage", "origins",
+FIGURES = ("mean-recall", "encoder-pairs", "learning-curves", "specimens", "similarity", "collapse", "ablation",
+           "sensitivity", "noise", "spheres", "published-similarity")
+TABLES = ("encoder-pairs", "larger-encoders", "results-held-out", "results-faithful", "inventory", "seeds", "orderings",
+          "storage", "origins",
           "published-flickr30k", "published-coco", "published-larger-encoders", "published-cross-architecture",
           "published-zero-shot",
           "cross-architecture-held-out", "cross-architecture-faithful", "zero-shot", "efficiency", "collapse-measures",
           "ablation", "sensitivity", "noise")
+
+
+IN_HTML = ("mean-recall", "specimens")
+"""Figures that the page has in a form of its own."""
 
 
 class Page(HTMLParser):
@@ -75,34 +81,42 @@ def test_every_table_and_figure_is_there_in_every_format(reported: Path) -> None
     assert set(outputs(reported)) == {"paper/report.html"} | tables | figures
 
 
-def test_the_page_loads_nothing_and_runs_nothing(html: str) -> None:
+def test_the_page_loads_nothing_and_runs_its_own_script_alone(html: str) -> None:
     page = Page(html)
-    assert page.loaded and all(address.startswith("data:image/svg+xml;base64,") for address in page.loaded)
-    assert not page.tags & {"script", "link", "iframe", "object", "embed", "base"}
+    assert page.loaded and all(address.startswith(("data:image/svg+xml;base64,", "data:image/png;base64,"))
+                               for address in page.loaded)
+    assert not page.tags & {"link", "iframe", "object", "embed", "base"}
     assert not re.search(r"url\(|@import", html)
-    assert "default-src 'none'" in html
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert "default-src 'none'" in html and f"script-src 'sha256-{digest}'\"" in html
+    assert html.count("<script") == 1 and not re.search(r"<[a-z][^>]*\son[a-z]+=", html)
 
 
 def test_embedded_figures_are_the_written_ones_and_load_nothing_either(reported: Path, html: str) -> None:
-    figures = [base64.b64decode(address.split(",", 1)[1]) for address in Page(html).loaded]
-    written = {name: (reported / "paper" / "figures" / f"{name}.svg").read_bytes() for name in FIGURES}
+    figures = [base64.b64decode(address.split(",", 1)[1]) for address in Page(html).loaded if "svg+xml" in address]
+    written = {name: (reported / "paper" / "figures" / f"{name}.svg").read_bytes() for name in FIGURES
+               if name not in IN_HTML}
     assert sorted(figures) == sorted(written.values())
     for name, figure in written.items():
         addresses = re.findall(rb'href="([^"]*)"', figure)
         assert all(address.startswith((b"#", b"data:image/png;base64,")) for address in addresses), name
 
 
-def test_every_link_leads_somewhere_and_names_are_unique(html: str) -> None:
+def test_every_link_leads_somewhere_and_names_are_unique(reported: Path, html: str) -> None:
     page = Page(html)
-    assert {"results", "definitions", "origin"} <= {link.removeprefix("#") for link in page.links}
-    assert {link.removeprefix("#") for link in page.links} <= set(page.ids)
+    inside = {link.removeprefix("#") for link in page.links if link.startswith("#")}
+    assert {"claims", "results", "definitions", "origin", "records-evaluate-repblend-100"} <= inside <= set(page.ids)
+    outside = {link for link in page.links if not link.startswith("#")} - {"run.html"}  # `repro` writes that one
+    assert "../records/evaluate/repblend-100/record.json" in outside
+    assert all((reported / "paper" / link).is_file() for link in outside)
     assert len(page.ids) == len(set(page.ids))
 
 
 def test_every_number_says_where_it_stands(reported: Path, html: str) -> None:
     pointed_at = Page(html).pointed_at
     rows = len(BUDGETS) * len(TRAINED) + 2
-    for table, numbers in (("results-held-out", rows + 1), ("results-faithful", rows + 1), ("seeds", rows * 2 * 5)):
+    for table, numbers in (("results-held-out", rows + 2), ("results-faithful", rows + 2), ("seeds", rows * 2 * 5)):
         assert len(Page(part_of(html, table)).pointed_at) == numbers * 7
     ours = [where for where in pointed_at if not where.startswith("paper/published/")]
     for where in ours:
@@ -132,9 +146,9 @@ def test_other_hash_seed_zone_folder_home_and_file_order_give_the_same_bytes(rep
     (home / ".config" / "matplotlib" / "matplotlibrc").write_text("font.size: 20\nlines.linewidth: 9\n")
     root = tmp_path / "elsewhere" / "deeper"
     write_wider(write_workspace(root))
-    shutil.move(root / "metrics", root / "old")
-    for path in sorted((root / "old").rglob("*.json"), reverse=True):  # written again, last first
-        target = root / "metrics" / path.relative_to(root / "old")
+    shutil.move(root / "records", root / "old")
+    for path in sorted((root / "old").rglob("*.*"), reverse=True):  # written again, last first
+        target = root / "records" / path.relative_to(root / "old")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     home.chmod(stat.S_IRUSR | stat.S_IXUSR)
@@ -149,26 +163,27 @@ def test_making_the_report_leaves_the_notebook_without_outputs(reported: Path) -
     assert all(not cell.outputs and cell.execution_count is None for cell in cells if cell.cell_type == "code")
 
 
-def test_a_report_of_nothing_is_made_and_says_not_run(tmp_path: Path) -> None:
+def test_a_report_of_nothing_is_made_and_names_what_it_leaves_out(tmp_path: Path) -> None:
     root = write_workspace(tmp_path / "workspace", budgets=())
-    shutil.rmtree(root / "metrics")
+    shutil.rmtree(root / "records")
     make_report(root)
     page = (root / "paper" / "report.html").read_text("utf-8")
     assert page.count("not run") > 100
+    assert ">Modality collapse</h" not in page and "Modality collapse" in page.split("<b>Not in this report:</b>")[1]
     assert (root / "paper" / "figures" / "mean-recall.svg").stat().st_size > 1000
 
 
-def test_a_failing_cell_is_an_error_that_shows_it(reported: Path, tmp_path: Path) -> None:
+def test_a_failing_cell_is_an_error_that_shows_it(tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("show_me_nothing", id="broken")])
     nbformat.write(notebook, tmp_path / "broken.ipynb")
     with pytest.raises(ValueError, match="show_me_nothing"):
-        render(tmp_path / "broken.ipynb", reported, reported / "paper" / "figures", {})
+        render(tmp_path / "broken.ipynb", Shown(None, tmp_path, LeftOut((), ())))
 
 
-def test_a_damaged_notebook_says_how_to_restore_it(reported: Path, tmp_path: Path) -> None:
+def test_a_damaged_notebook_says_how_to_restore_it(tmp_path: Path) -> None:
     (tmp_path / "damaged.ipynb").write_text("{")
     with pytest.raises(ValueError, match=r"git restore .*damaged\.ipynb"):
-        render(tmp_path / "damaged.ipynb", reported, reported / "paper" / "figures", {})
+        render(tmp_path / "damaged.ipynb", Shown(None, tmp_path, LeftOut((), ())))
 
 
 def test_the_centred_mean_is_the_mean_of_what_is_around() -> None:

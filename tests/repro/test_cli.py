@@ -12,7 +12,8 @@ from repro.cli import app
 from repro.workspace import environment, find_root, workspace_environment
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("checkpoints", "doctor", "profile", "run", "report", "verify", "parity", "pull", "push")
+COMMANDS = ("checkpoints", "cluster", "compare", "data", "doctor", "export", "image", "jobs", "new", "parity", "plan",
+            "profile", "pull", "push", "rehearse", "report", "run", "tune", "verify")
 
 
 def test_help_names_every_command() -> None:
@@ -30,10 +31,13 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     assert CliRunner().invoke(app, ["reproduce"]).exit_code == 2
 
 
-def test_repro_never_imports_torch() -> None:
-    code = "import sys, repro.cli; print(sorted({'torch', 'dvc', 'docker', 'transformers'} & sys.modules.keys()))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True,
-                          env=workspace_environment(ROOT))
+@pytest.mark.parametrize(("modules", "never"), [
+    ("repro.cli", {"numpy", "pydantic", "rich", "ruamel", "psutil"}),
+    ("repro.run, repro.verify, repro.profiles, repro.artifacts.pull, repro.fetch.datasets", {"hydra", "jinja2"})])
+def test_what_is_slow_to_import_comes_only_with_what_needs_it(modules: str, never: set[str]) -> None:
+    never |= {"torch", "matplotlib", "transformers", "timm", "docker", "dvc"}
+    done = subprocess.run([sys.executable, "-c", f"import sys, {modules}; print(sorted({never} & sys.modules.keys()))"],
+                          cwd=ROOT, capture_output=True, text=True, check=True, env=workspace_environment(ROOT))
     assert done.stdout == "[]\n"
 
 

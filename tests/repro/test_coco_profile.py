@@ -13,8 +13,7 @@ import timm
 from timm.models import save_for_hf
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from repblend.data.check import check, write_manifest
-from repblend.data.source import source_of
+from repblend.data.source import check, source_of, write_manifest
 from repblend.params import read_params
 from repblend.store import read_json
 from tests import shaped
@@ -25,12 +24,13 @@ IMAGE_MODEL, TEXT_WIDTH = "test_nfnet", 16
 SMALL = {
     "data.image_size": 64, "compute.threads": 1, "compute.device": "cpu", "encode.views.num": 2, "heads.width": 16,
     "grid.budgets": [100], "grid.coresets": ["random"], "grid.encoder_coresets": [], "grid.encoder_distilled": [],
+    "grid.encoder_variants": [], "grid.variants_budget": 100,
     "transfer.architectures": [], "select.warm_up.epochs": 1, "distill.common.iterations": 3,
     "distill.common.batch_size": 10, "distill.common.inner_steps": 2, "distill.common.validate_every": 3,
     "distill.common.optimiser.lr": {"images": 0.1, "texts": 0.1, "similarity": 0.1, "rates": 0.001},
     "evaluate.num_seeds": 2, "evaluate.distilled.epochs": 5, "evaluate.coresets": {"epochs": 2, "scored_intervals": 2},
     "evaluate.full_data": {"epochs": 2, "scored_intervals": 2},
-    "experts.num": 2, "experts.epochs": 3, "experts.snapshots_every": 4, "experts.lr": 0.01,
+    "experts.num": 1, "experts.epochs": 3, "experts.snapshots_every": 4, "experts.lr": 0.01,
 }
 """What makes a profile small enough for a test; nothing else of it is changed."""
 
@@ -51,9 +51,10 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def overrides(changes: dict[str, object]) -> list[str]:
     """As Hydra takes them on the command line."""
-    return ["~data.expected"] + [f"{key}={json.dumps(value)}" if not isinstance(value, dict) else
-            f"{key}={{{', '.join(f'{name}: {json.dumps(entry)}' for name, entry in value.items())}}}"
-            for key, value in changes.items()]
+    return ["~data.expected", "~grid.variants.pairs-500", *(
+        f"{key}={json.dumps(value)}" if not isinstance(value, dict) else
+        f"{key}={{{', '.join(f'{name}: {json.dumps(entry)}' for name, entry in value.items())}}}"
+        for key, value in changes.items())]
 
 
 PROFILE, CELL = "coco", "evaluate-distilled@repblend-100"
@@ -65,13 +66,13 @@ def test_a_set_of_cocos_layout_goes_through_its_profile_to_table_2(encoders: dic
     changes = SMALL | encoders | {"data.folder": str(copy)}
     problems = workspace.run("-m", "repro", "data", "check", PROFILE, str(copy), expect=1)
     assert "expected" in problems.splitlines()[0]  # it is smaller than the real one, and nothing else is wrong
-    workspace.run("-m", "repro", "profile", PROFILE, *overrides(changes))
+    workspace.run_forked("profile", PROFILE, *overrides(changes))
     write_down(workspace)
-    workspace.run("-m", "repro", "run", CELL, "--profile", PROFILE)
-    workspace.run("-m", "repro", "report", "--profile", PROFILE)
+    workspace.run_forked("run", CELL, "--profile", PROFILE)
+    workspace.run_forked("report", "--profile", PROFILE, figures=1)
     folder = workspace.folder / "profiles" / PROFILE
     table = published_table(folder, PROFILE)
-    found = read_json(folder / "metrics/evaluate/repblend-100.json")["protocols"]["faithful"]["mean"]
+    found = read_json(folder / "records/evaluate/repblend-100/record.json")["protocols"]["faithful"]["mean"]
     for recall in ("ir_at_1", "ir_at_5", "ir_at_10", "tr_at_1", "tr_at_5", "tr_at_10"):
         row = table["RepBlend", "100", recall]
         assert float(row["ours"]) == pytest.approx(found[recall], abs=0.01) and float(row["published"]) > 0

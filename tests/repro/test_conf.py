@@ -1,15 +1,15 @@
 """The shipped profiles are what the parameters have to be, and hold what was published, written down here again."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 from dvc.repo import Repo
 
+from repblend.grid import Cell, schedule_of
 from repblend.params import DistillSettings, Params
-from repro.compose import compose
 from repro.pipeline import pipeline_for, yaml_text
-from repro.profiles import SUITES
+from repro.profiles import SUITES, compose
 
 ROOT = Path(__file__).parents[2]
 NAMES = SUITES["paper"]
@@ -52,7 +52,7 @@ def test_a_profile_has_settings_for_every_cell_that_its_grid_asks_for_and_no_oth
     assert grid.budgets == [100, 200, 500] and grid.coresets == ["random", "herding", "k-center", "forgetting"]
     assert cells.keys() == {f"{method}-{budget}" for method in (*grid.distilled, *grid.encoder_distilled)
                             for budget in grid.budgets} | {f"{variant}-{grid.variants_budget}"
-                                                           for variant in grid.all_variants}
+                                                           for variant in (*grid.all_variants, *grid.encoder_variants)}
 
 
 @pytest.mark.parametrize(("name", "budget"), RATES)
@@ -144,9 +144,18 @@ def test_students_are_scored_by_the_released_protocol(name: str, composed: dict[
     assert every == {"distilled": 20, "encoder_students": 10} and found.distilled.epochs == 100
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_students_of_mtt_vl_are_the_released_ones(name: str, composed: dict[str, Params]) -> None:
+    evaluate = composed[name].evaluate
+    for method in composed[name].grid.encoder_distilled:
+        found = schedule_of(Cell(method, 100), evaluate)
+        assert (found.epochs, found.scored_intervals, found.batch_size, found.batches, found.rates, found.decay) == (
+            (50, 0, 64, "slices", "image", False) if method == "mtt-vl" else (100, 10, 128, "subsets", "own", True))
+
+
 @pytest.mark.parametrize(("name", "encoders", "width"), [
     ("flickr30k", ("nfnet_l0", "bert-base-uncased"), 2304), ("coco", ("nfnet_l0", "bert-base-uncased"), 2304),
-    ("cc3m", ("dino_vit_b16", "bge-base-en-v1.5"), 768)])
+    ("cc3m", ("dino_vit_b16", "bge-base-en-v1.5_first-token"), 768)])
 def test_heads_are_as_wide_as_the_image_features(name: str, encoders: tuple[str, str], width: int,
                                                  composed: dict[str, Params]) -> None:
     found = composed[name]
@@ -155,7 +164,7 @@ def test_heads_are_as_wide_as_the_image_features(name: str, encoders: tuple[str,
 
 
 @pytest.mark.parametrize(("name", "words", "words_of"), [
-    ("flickr30k", 60, {}), ("coco", 60, {"test": 30}), ("cc3m", 30, {})])
+    ("flickr30k", 60, {}), ("coco", 60, {"val": 30, "test": 30}), ("cc3m", 30, {})])
 def test_images_and_captions_are_cut_as_released(name: str, words: int, words_of: dict[str, int],
                                                  composed: dict[str, Params]) -> None:
     data = composed[name].data
@@ -168,7 +177,7 @@ def test_images_and_captions_are_cut_as_released(name: str, words: int, words_of
 def test_the_pipeline_of_a_profile_loads_with_a_stage_per_cell(name: str, tmp_path: Path) -> None:
     kind, content = compose(ROOT, name)
     brought = kind.brought(Params.model_validate(content))
-    pipeline = pipeline_for(ROOT / kind.template, Path("../.."), brought.dependencies)
+    pipeline = pipeline_for(ROOT / kind.template, content, PurePosixPath("../.."), brought.dependencies)
     folder = tmp_path / "profiles" / name
     folder.mkdir(parents=True)
     (folder / "params.yaml").write_text(yaml_text(content))
@@ -176,8 +185,9 @@ def test_the_pipeline_of_a_profile_loads_with_a_stage_per_cell(name: str, tmp_pa
     with Repo.init(str(tmp_path), no_scm=True) as repo:
         stages = repo.index.stages
         deps = {Path(dep.fs_path).relative_to(tmp_path) for stage in stages for dep in stage.deps}
-    coresets, learned, of_encoder = 4, 6, 4
-    assert len(stages) == 6 + 3 * (2 * coresets + 2 * learned + of_encoder) + 2 * (coresets + learned)
+    coresets, learned, of_encoder, variants = 4, 6, 4, 3
+    assert len(stages) == (7 + 3 * (2 * coresets + 2 * learned + of_encoder) + 2 * (coresets + learned)
+                           + 2 * variants)
     outside = {path for path in deps if path.parts[0] != "profiles"}
     assert {path for path in outside if not (ROOT / path).exists()} == {
         *(Path("data") / name / file for file in ANNOTATIONS[name]),

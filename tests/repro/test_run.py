@@ -10,14 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from repro.local import run_stoppable
+from repro.engines.local import run_stoppable
 from repro.workspace import workspace_environment
 
 ROOT = Path(__file__).parents[2]
 FAMILY = """
 import sys
 from pathlib import Path
-from repro.local import run_stoppable
+from repro.engines.local import run_stoppable
 code = run_stoppable(["sh", "-c", "sleep 60 & echo $! > pid; wait"], Path.cwd())
 sys.exit(code)
 """

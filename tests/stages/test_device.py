@@ -8,17 +8,21 @@ import torch
 
 from repblend.evaluation.recall import MEAN_RECALL
 from repblend.experts.trajectories import TrajectoryStore
+from repblend.grid import Cell
+from repblend.matching.blending import draw_noise
 from repblend.matching.gradient import GRADIENTS, NORMALISERS
-from repblend.matching.perturbation import draw_noise
+from repblend.matching.heads import heads_gradient
 from repblend.matching.similarity import FullSimilarity, IdentitySimilarity, Similarity
-from repblend.matching.step import SyntheticData, on
+from repblend.matching.student import SyntheticData, on
 from repblend.matching.synthetic_set import SyntheticSet
 from repblend.params import Params
+from repblend.runtime.context import Paths
+from repblend.runtime.harness import prepare_gpu, running
 from repblend.stages import bounds, distill, encode, encoder_experts, evaluate, experts, prepare
-from repblend.stages.context import Cell, Paths, StageContext
-from repblend.stages.harness import prepare_gpu, running
+from repblend.stages.pipeline import Context
 from repblend.store import read_json, read_tensors
 from tests.matching.test_gradient import HEADS, RATES, Case
+from tests.matching.test_heads import PERTURBATIONS, two_segments
 from tests.pretend_gpu import pretend_gpu
 from tests.stages.test_switches import SETTINGS
 from tests.tiny import tiny_content
@@ -27,7 +31,7 @@ CELLS = (Cell("repblend", 50), Cell("lors", 50))
 """Heads, and a whole encoder."""
 
 
-def context(stage: str, folder: Path, device: str, cell: Cell | None = None) -> StageContext:
+def context(stage: str, folder: Path, device: str, cell: Cell | None = None) -> Context:
     """Tiny, with dropout everywhere and text features drawn anew."""
     content = tiny_content()
     content["compute"]["device"] = device
@@ -35,12 +39,14 @@ def context(stage: str, folder: Path, device: str, cell: Cell | None = None) -> 
     for name in ("full_data", "encoder_students", "distilled"):
         content["evaluate"][name] = {"epochs": 1, "scored_intervals": 1}
     content["heads"]["dropout"] = content["encoder_experts"]["head_dropout"] = 0.1
-    content["experts"] |= {"num": 1, "epochs": 1, "batch_size": 4, "snapshots_every": 1, "text_mode": "train"}
-    content["encoder_experts"] |= {"num": 2, "epochs": 1, "batch_size": 6, "snapshots_every": 1}
+    content["experts"] |= {"num": 1, "min_steps": 0,
+                           "epochs": 1, "batch_size": 4, "snapshots_every": 1, "text_mode": "train"}
+    content["encoder_experts"] |= {"num": 2, "min_steps": 0, "epochs": 1, "batch_size": 6, "snapshots_every": 1}
     content["distill"]["common"] |= SETTINGS | {
         "iterations": 1, "choose": "last", "dropout_masks": "different", "checkpoint_every": 1}
+    content["distill"]["cells"] = {str(cell): {} for cell in CELLS}
     content["distill"]["methods"] = {name: {"loss": "wbce"} for name in content["distill"]["methods"]}
-    return StageContext(stage, cell, Params.model_validate(content), Paths(folder))
+    return Context(stage, cell, Params.model_validate(content), Paths(folder))
 
 
 def run_all(folder: Path, device: str) -> Path:
@@ -60,7 +66,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Everything on the CPU, and everything on a pretended GPU."""
     cpu, gpu = (tmp_path_factory.mktemp(name) for name in ("cpu", "gpu"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("repblend.methods.declaration.Method.num_pairs", lambda method, budget: 6)
+        patch.setattr("repblend.methods.Method.num_pairs", lambda method, budget: 6)
         patch.setattr(torch.cuda, "get_device_name", lambda: "Pretended")
         for folder in (cpu, gpu):
             prepare.run(context("prepare", folder, "cpu"))
@@ -82,7 +88,7 @@ def test_what_is_distilled_on_a_gpu_is_what_the_cpu_distils(both: tuple[Path, Pa
     for found, expected in ((gpu.images, cpu.images), (gpu.texts, cpu.texts)):
         # A gradient near zero may have the other sign, and Adam's first step is as long all the same.
         assert (found - expected).norm() < 1e-3 * expected.norm()
-    losses = [read_json(Paths(folder).metrics("distill", cell))["curves"]["matching_loss"] for folder in both]
+    losses = [read_json(Paths(folder).record("distill", cell))["course"]["curves"]["matching_loss"] for folder in both]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
@@ -105,6 +111,21 @@ def test_every_gradient_is_taken_where_the_set_is(name: str, full: bool, perturb
         torch.testing.assert_close(value, truth)
 
 
+@pytest.mark.parametrize("perturb", PERTURBATIONS)
+def test_the_gradient_of_heads_is_taken_where_the_set_is(perturb: str) -> None:
+    case = Case("wbce", dropout="different")
+    segments, students = two_segments(case, perturb)
+    settings = ((HEADS.img, HEADS.txt), case.objective, NORMALISERS["separate"])
+    expected = heads_gradient(case.data, RATES, segments, students, *settings)
+    with pretend_gpu() as marks:
+        data = SyntheticData(case.data.images.to("cuda"), case.data.texts.to("cuda"), case.data.similarity.to("cuda"))
+        found = heads_gradient(data, on("cuda", RATES), [segment.to("cuda") for segment in segments],
+                               [[step.to("cuda") for step in steps] for steps in students], *settings)
+        assert all(value in marks for value in [*found.data.values(), *found.rates, *found.losses])
+    for value, truth in zip(found.data.values(), expected.data.values(), strict=True):
+        torch.testing.assert_close(value, truth)
+
+
 @pytest.mark.parametrize("similarity", [IdentitySimilarity(6), FullSimilarity(torch.eye(6))])
 def test_a_similarity_goes_where_it_is_sent(similarity: Similarity) -> None:
     with pretend_gpu() as marks:
@@ -115,10 +136,10 @@ def test_a_similarity_goes_where_it_is_sent(similarity: Similarity) -> None:
 
 
 def test_metrics_say_where_and_features_are_the_same(both: tuple[Path, Path]) -> None:
-    cpu, gpu = (read_json(Paths(folder).metrics("evaluate", "repblend-50")) for folder in both)
+    cpu, gpu = (read_json(Paths(folder).record("evaluate", "repblend-50")) for folder in both)
     assert (cpu["provenance"]["device"], gpu["provenance"]["device"]) == ("cpu", "cuda (Pretended)")
     assert gpu["provenance"]["parameters"]["compute"]["device"] == "cuda"
-    for protocol in cpu["protocols"]:
+    for protocol in ("held-out", "faithful", "last"):
         found, expected = (each["protocols"][protocol]["mean"][MEAN_RECALL] for each in (gpu, cpu))
         assert found == pytest.approx(expected, abs=3)
     features = [read_tensors(folder / "features/val.safetensors")[0]["images"] for folder in both]
@@ -127,7 +148,7 @@ def test_metrics_say_where_and_features_are_the_same(both: tuple[Path, Path]) ->
 
 @pytest.mark.parametrize("name", ["repblend-50", "lors-50", "full-data", "full-data+encoder-students"])
 def test_whatever_is_scored_has_the_protocol_that_counts(both: tuple[Path, Path], name: str) -> None:
-    found = read_json(Paths(both[0]).metrics("evaluate", name))
+    found = read_json(Paths(both[0]).record("evaluate", name))
     assert found["protocol"] == "last" and found["protocols"]["last"]["seeds"][0]["epoch"] == found["scored_epochs"][-1]
 
 
@@ -150,7 +171,7 @@ def test_the_pretended_gpu_refuses_what_a_gpu_refuses() -> None:
 
 def test_no_gpu_where_one_is_asked_for_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr("repblend.stages.harness.stop_with_the_runner", lambda: None)
+    monkeypatch.setattr("repblend.runtime.harness.stop_with_the_runner", lambda: None)
     with pytest.raises(ValueError, match=r"compute\.device is 'cuda', but PyTorch finds no GPU"), \
             running(context("encode", tmp_path, "cuda")):
         pass
@@ -161,9 +182,11 @@ def test_a_gpu_is_deterministic_and_precise_unless_told_otherwise(monkeypatch: p
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
     try:
-        for tf32 in (True, False):
-            prepare_gpu(tf32)
-            assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is tf32
+        for arithmetic, products, convolutions in (("tf32", True, True), ("tf32-convolutions", False, True),
+                                                   ("float32", False, False), ("bf16", False, False)):
+            prepare_gpu(arithmetic)
+            assert torch.backends.cuda.matmul.allow_tf32 is products, arithmetic
+            assert torch.backends.cudnn.allow_tf32 is convolutions, arithmetic
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8" and not torch.backends.cudnn.benchmark
     finally:
         (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32,

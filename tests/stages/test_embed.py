@@ -12,12 +12,14 @@ from repblend.analysis.collapse import effective_rank, modality_gap
 from repblend.encoders.heads import HeadSpec, apply_head, init_head
 from repblend.encoders.image import ImageEncoder
 from repblend.experts.trajectories import write_trajectory
+from repblend.grid import Cell
 from repblend.matching.similarity import IdentitySimilarity
-from repblend.matching.step import PerModality
+from repblend.matching.student import PerModality
 from repblend.matching.synthetic_set import SyntheticSet
 from repblend.params import read_params
+from repblend.runtime.context import Paths
 from repblend.stages import embed
-from repblend.stages.context import Cell, Paths, StageContext
+from repblend.stages.pipeline import Context
 from repblend.store import sha256
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +47,7 @@ def some_heads(number: int) -> PerModality:
 @pytest.fixture
 def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     """A workspace with three experts and two sets."""
-    monkeypatch.setattr(embed, "load_image_encoder", lambda name, size: linear_encoder())
+    monkeypatch.setattr(embed, "image_encoder_of", lambda params, image_size: linear_encoder())
     text = (ROOT / "params.yaml").read_text().replace("width: 256", "width: 16")
     (tmp_path / "params.yaml").write_text(text)
     paths = Paths(tmp_path)
@@ -58,8 +60,8 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
 
 
 def run(paths: Paths, cell: str) -> dict:
-    embed.run(StageContext("embed", Cell.parse(cell), read_params(paths.params), paths))
-    return json.loads(paths.metrics("embed", cell).read_text())
+    embed.run(Context("embed", Cell.parse(cell), read_params(paths.params), paths))
+    return json.loads(paths.record("embed", cell).read_text())
 
 
 def test_measures_are_of_the_set_under_every_experts_last_snapshot(paths: Paths) -> None:
@@ -97,14 +99,14 @@ def test_provenance_names_each_input_once_and_the_bytes_repeat(paths: Paths, tmp
     assert sorted(found["provenance"]["inputs"]) == [f"experts/expert-{n:03d}.safetensors" for n in range(3)] + [
         "sets/random-20.safetensors"]
     assert found["provenance"]["command"] == "python -m repblend.stages embed random-20"
-    before = sha256(paths.metrics("embed", "random-20"))
-    shutil.rmtree(tmp_path / "metrics")
+    before = sha256(paths.record("embed", "random-20"))
+    shutil.rmtree(tmp_path / "records")
     run(paths, "random-20")
-    assert sha256(paths.metrics("embed", "random-20")) == before
+    assert sha256(paths.record("embed", "random-20")) == before
 
 
 def test_a_missing_random_coreset_is_named(paths: Paths) -> None:
     paths.set(Cell("random", 20)).unlink()
     with pytest.raises(ValueError, match=r"random-20\.safetensors: no such file"):
         run(paths, "repblend-20")
-    assert not paths.metrics("embed", "repblend-20").exists()
+    assert not paths.record("embed", "repblend-20").exists()

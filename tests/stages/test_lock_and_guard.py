@@ -11,13 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from repblend.stages.guard import EXIT_CODE, _lives
-from repblend.stages.lock import only_writer
+from repblend.runtime.processes import EXIT_CODE, _lives, only_writer
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from repblend.stages.lock import only_writer
+from repblend.runtime.processes import only_writer
 with only_writer(Path(sys.argv[1]), "stage x"):
     print("holding", flush=True)
     time.sleep(60)
@@ -69,7 +68,7 @@ def test_a_writer_waits_for_an_orphan_that_is_about_to_end(tmp_path: Path) -> No
 GUARDED = """
 import os, time
 from pathlib import Path
-from repblend.stages.guard import stop_with_the_runner
+from repblend.runtime.processes import stop_with_the_runner
 stop_with_the_runner()
 Path({pid!r}).write_text(str(os.getpid()))
 time.sleep(60)

@@ -1,115 +1,136 @@
-"""`dvc.yaml` against what the stages really import, read and write."""
+"""The table of the pipeline and `conf/multimodal.dvc.yaml` against what the stages import, and against each other."""
 
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from re import sub
+from typing import Any
 
 import pytest
 from dvc.repo import Repo
 
-from repblend.params import read_params, read_yaml
-from repblend.stages.__main__ import STAGES
-from repblend.stages.context import Cell, Paths, StageContext
-from tests.stages.imports import ROOT, sources_of
+from repblend.grid import Cell
+from repblend.params import Params, read_params, read_yaml
+from repblend.runtime.context import Paths
+from repblend.runtime.settings import SETTINGS, settings_file
+from repblend.stages.pipeline import Context
+from repro.pipeline import pipeline_for
+from repro.profiles import compose
+from tests.stages.imports import PACKAGE, ROOT, undeclared, unneeded
 
-CANNOT_CHANGE_A_BYTE = {
-    "src/repblend/__init__.py", "src/repblend/clone.py", "src/repblend/params.py", "src/repblend/progress.py",
-    "src/repblend/stages/__init__.py",
-    "src/repblend/stages/__main__.py", "src/repblend/stages/context.py", "src/repblend/stages/entry.py",
-    "src/repblend/stages/guard.py",
-    "src/repblend/stages/lock.py", "src/repblend/stages/resume.py", "src/repblend/stages/sources.py",
-    "src/repblend/sections.py", "src/repblend/data_params.py",
-    "src/repblend/experts/__init__.py", "src/repblend/encoders/__init__.py", "src/repblend/analysis/__init__.py",
-}
-"""Sources that only say where files lie, who may write them, and which types parameters have."""
+TEMPLATE = ROOT / "conf/multimodal.dvc.yaml"
+STAGES = Context.pipeline.stages
 
 
-def declared() -> dict[str, dict]:
-    """Every stage of dvc.yaml by the module that it runs."""
-    stages = read_yaml(ROOT / "dvc.yaml")["stages"]
-    return {name: stage for name, stage in stages.items() if "repblend.stages" in stage["cmd"]}
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_is_declared_to_be_made_of_all_that_it_imports_and_of_nothing_else(name: str) -> None:
+    assert undeclared(Context.pipeline, name) == [] and unneeded(Context.pipeline, name) == []
 
 
-def module_of(stage: dict) -> str:
-    return stage["cmd"].split()[3].replace("-", "_")
+@pytest.mark.parametrize("name", Context.pipeline.names[1:])
+def test_a_stage_declares_every_section_of_the_parameters_that_its_module_reads(name: str) -> None:
+    text = (PACKAGE / "stages" / f"{name.replace('-', '_')}.py").read_text()
+    read = {section for section in Params.model_fields if f"params.{section}" in text} - {"seed"}
+    assert read <= set(Context.pipeline.stages[name].sections)
 
 
-@pytest.mark.parametrize("name", declared())
-def test_a_stage_depends_on_every_source_that_can_change_its_bytes(name: str) -> None:
-    stage = declared()[name]
-    needed = {path for module in (f"repblend.stages.{module_of(stage)}", "repblend.stages.harness")
-              for path in sources_of(module)}
-    missing = [str(path.relative_to(ROOT)) for path in needed
-               if str(path.relative_to(ROOT)) not in CANNOT_CHANGE_A_BYTE
-               and not any(path == ROOT / dep or ROOT / dep in path.parents for dep in stage["deps"])]
-    assert sorted(missing) == []
+def stages_of(params: dict[str, Any]) -> Iterator[tuple[str, str | None, dict[str, Any], dict[str, Any]]]:
+    """Every stage of a made `dvc.yaml` with every cell: module's stage, cell, declaration, values of the cell."""
+    pipeline = pipeline_for(TEMPLATE, params, PurePosixPath("."), {})
+    for stage in pipeline["stages"].values():
+        axes = {name: params["grid"][entry[7:-1]] for name, entry in stage.get("matrix", {}).items()}
+        for values in product(axes):
+            _, _, _, *words = filled(stage["cmd"], values, params).split()
+            yield (words[0] if words else "report"), (words[1] if len(words) > 1 else None), stage, values
 
 
-@pytest.mark.parametrize("name", declared())
-def test_a_stage_declares_every_parameter_section_that_its_sources_read(name: str) -> None:
-    stage = declared()[name]
-    sections = set(read_yaml(ROOT / "params.yaml"))
-    tracked = {param.split(".")[0] for param in stage["params"]}
-    modules = [module_of(stage)] + (["distill_problem"] if module_of(stage) == "distill" else [])
-    text = "\n".join((ROOT / "src/repblend/stages" / f"{module}.py").read_text() for module in modules)
-    read = {section for section in sections if f"params.{section}" in text} | {"seed", "compute"}
-    assert read - tracked <= {"grid"}  # the grid only tells coresets from distilled sets
+def product(axes: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    cells: list[dict[str, Any]] = [{}]
+    for name, values in axes.items():
+        cells = [cell | {name: value} for cell in cells for value in values]
+    return cells
 
 
-@pytest.mark.parametrize("name", declared())
-def test_provenance_names_the_sections_that_the_pipeline_tracks(name: str) -> None:
-    stage = declared()[name]
-    module = __import__(f"repblend.stages.{module_of(stage)}", fromlist=["SECTIONS"])
-    tracked = {param.split(".")[0] for param in stage["params"]}
-    assert set(module.SECTIONS) | {"seed", "compute"} == tracked
+def filled(text: str, values: dict[str, Any], params: dict[str, Any]) -> str:
+    text = sub(r"\$\{item\.(\w+)\}", lambda found: str(values[found[1]]), text)
+    return sub(r"\$\{grid\.(\w+)\}", lambda found: str(params["grid"][found[1]]), text)
 
 
-def test_every_stage_depends_on_the_locked_packages_and_on_what_the_image_is_made_of() -> None:
-    for name, stage in read_yaml(ROOT / "dvc.yaml")["stages"].items():
-        assert {"requirements/lock.txt", "docker/contents.json"} <= set(stage["deps"]), name
+@pytest.mark.parametrize("profile", ["quickstart", "openmoji", "flickr30k", "coco", "cc3m"])
+def test_the_cells_of_the_table_are_those_of_dvc_yaml_and_each_depends_on_its_settings(profile: str) -> None:
+    params = compose(ROOT, profile)[1]
+    made = [entry for entry in stages_of(params) if entry[0] != SETTINGS]
+    expected = [(stage, None if cell is None else str(cell))
+                for stage, cell in Context.pipeline.cells(Params.model_validate(params))]
+    assert sorted((stage, str(cell)) for stage, cell, _, _ in made) == sorted(
+        (stage, str(cell)) for stage, cell in expected)
+    for stage, cell, declared, values in made:
+        dependencies = [filled(dep, values, params) for dep in declared["deps"]]
+        assert dependencies[0] == f"settings/{settings_file(stage, cell)}"
+        assert not any(dep.startswith(("src", "docker", "requirements")) for dep in dependencies)
+        assert "params" not in declared
 
 
-def test_every_stage_module_is_in_the_pipeline() -> None:
-    assert {module_of(stage) for stage in declared().values()} == {stage.replace("-", "_") for stage in STAGES}
+def test_the_root_is_the_quickstart() -> None:
+    assert read_yaml(ROOT / "params.yaml") == compose(ROOT, "quickstart")[1]
+    made = pipeline_for(TEMPLATE, read_yaml(ROOT / "params.yaml"), PurePosixPath("."), {})
+    assert read_yaml(ROOT / "dvc.yaml") == made
+    assert not any("encoder" in name or "transfer" in name or "embed" in name for name in made["stages"])
+
+
+def test_what_no_stage_makes_is_neither_waited_for_nor_drawn() -> None:
+    params = compose(ROOT, "openmoji", ["grid.encoder_distilled=[]", "grid.distilled=[]", "grid.all_variants=[]",
+                                        "~grid.variants", "+grid.variants={}", "grid.compared_budgets=[]",
+                                        "~grid.pairs", "+grid.pairs={}", "grid.encoder_pairs=[]",
+                                        "grid.larger_pairs=[]"])[1]
+    made = pipeline_for(TEMPLATE, params, PurePosixPath("../.."), {"encode": [Path("conf/x.json")]})
+    assert made["stages"]["encode"]["deps"][-1] == "../../conf/x.json"
+    report = made["stages"]["report"]["deps"]
+    assert "records/evaluate" in report and "../../paper/report.ipynb" in report
+    assert not {"records/distill", "records/embed", "records/transfer", "records/encoder-experts.json"} & set(report)
+    assert [title for plot in made["plots"] for title in plot] == ["Mean recall by epoch"]
+    assert "records/evaluate/random-20/recall.csv" in made["plots"][0]["Mean recall by epoch"]["y"]
+
+
+def test_brought_files_of_an_unknown_stage_and_a_missing_parameter_are_named() -> None:
+    with pytest.raises(ValueError, match="has no stage bake"):
+        pipeline_for(TEMPLATE, read_yaml(ROOT / "params.yaml"), PurePosixPath("."), {"bake": []})
+    with pytest.raises(ValueError, match=r"params\.yaml: has no grid\.encoder_pairs"):
+        pipeline_for(TEMPLATE, {"grid": {}}, PurePosixPath("."), {})
 
 
 def test_outputs_are_where_the_stages_write_them() -> None:
     paths = Paths(Path())
-    cell = Cell("random", 50)
-    distilled = Cell("repblend", 50)
+    random, distilled = Cell("random", 50), Cell("repblend", 50)
+
+    def evaluated(name: object) -> list[Path]:
+        return [paths.record("evaluate", name).parent, paths.metric("held-out", name), paths.metric("faithful", name)]
+
     expected = {
-        "prepare": [paths.data, paths.metrics("prepare")],
-        "encode": [paths.features, paths.metrics("encode")],
-        "experts": [paths.experts, paths.metrics("experts")],
-        "select@random-50": [paths.set(cell), paths.metrics("select", cell)],
-        "distill@repblend-50": [paths.set(distilled), paths.metrics("distill", distilled),
-                                paths.metrics("specimens", distilled)],
-        "evaluate-coreset@random-50": [paths.metrics("evaluate", cell)],
-        "evaluate-distilled@repblend-50": [paths.metrics("evaluate", distilled)],
-        "bounds": [paths.metrics("evaluate", "full-data"), paths.metrics("evaluate", "chance")],
+        "settings": [paths.root / SETTINGS],
+        "prepare": [paths.data, paths.record("prepare")],
+        "encode": [paths.features, paths.record("encode")],
+        "experts": [paths.experts, paths.record("experts")],
+        "select@random-50": [paths.set(random), paths.record("select", random).parent],
+        "distill@repblend-50": [paths.set(distilled), paths.record("distill", distilled).parent],
+        "evaluate-coreset@random-50": evaluated(random),
+        "evaluate-distilled@repblend-50": evaluated(distilled),
+        "bounds": [*evaluated("full-data"), paths.record("evaluate", "chance"), *evaluated("chance")[1:]],
         "report": [Path("paper/report.html"), Path("paper/tables"), Path("paper/figures")],
     }
     with Repo(ROOT) as repo:
-        stages = {stage.addressing: sorted(out.def_path for out in stage.outs) for stage in repo.index.stages}
+        stages = {stage.addressing: stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"}
     for name, outputs in expected.items():
-        assert stages[name] == sorted(map(str, outputs)), name
-
-
-def test_every_cell_of_the_grid_is_a_stage_with_parameters_of_its_own() -> None:
-    params = read_params(ROOT / "params.yaml")
-    with Repo(ROOT) as repo:
-        stages = {stage.addressing: stage for stage in repo.index.stages}
-    for method in params.grid.distilled:
-        for budget in params.grid.budgets:
-            tracked = {key for dep in stages[f"distill@{method}-{budget}"].deps if hasattr(dep, "params")
-                       for key in dep.params}
-            assert f"distill.cells.{method}-{budget}" in tracked
-            assert not any(key.startswith("distill.cells.") and not key.endswith(f"{method}-{budget}")
-                           for key in tracked)
+        assert sorted(out.def_path for out in stages[name].outs) == sorted(map(str, outputs)), name
+    for name, stage in stages.items():
+        for out in stage.outs:
+            assert out.use_cache or out.metric, f"{name}: {out.def_path} is in git and no metric"
 
 
 def test_names_of_stages() -> None:
     params = read_params(ROOT / "params.yaml")
-    assert StageContext("encode", None, params, Paths(ROOT)).name == "encode"
-    assert StageContext("distill", Cell("repblend", 50), params, Paths(ROOT)).name == "distill@repblend-50"
+    assert Context("encode", None, params, Paths(ROOT)).name == "encode"
+    found = Context("distill", Cell("repblend", 50), params, Paths(ROOT))
+    assert (found.name, found.command) == ("distill@repblend-50", "python -m repblend.stages distill repblend-50")
 
 
 @pytest.mark.parametrize("text", ["repblend", "repblend-", "-50", "repblend-x", "repblend-0", ""])

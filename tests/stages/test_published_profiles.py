@@ -11,12 +11,13 @@ import pytest
 
 from repblend.data.features import read_features
 from repblend.matching.synthetic_set import SyntheticSet
-from repblend.report.metrics import RECALLS, Metrics
-from repblend.report.tables import results_table
+from repblend.records.base import RECALLS
+from repblend.report.grid_records import GridRecords
+from repblend.report.results import results_table
 from repblend.stages import distill, encode, evaluate, experts, prepare, select
-from repblend.stages.context import StageContext
+from repblend.stages.pipeline import Context
 from repblend.store import read_json
-from repro.compose import compose
+from repro.profiles import compose
 from tests import shaped
 from tests.tiny import ROOT
 
@@ -44,12 +45,12 @@ def test_a_set_of_the_real_layout_goes_through_the_published_settings(profile: s
     (tmp_path / "params.yaml").write_text(json.dumps(params))
     make(tmp_path / params["data"]["folder"], 100, 12, 12, size=32)
     for module, stage, cell in STAGES:
-        module.run(StageContext.of(tmp_path, stage, cell))
+        module.run(Context.of(tmp_path, stage, cell))
     assert read_features(tmp_path / "features").test.texts.shape == (num_captions, 384)
     synthetic = SyntheticSet.read(tmp_path / "sets/repblend-100.safetensors")
     assert synthetic.images.shape == (99, 3, 32, 32)  # the similarity counts as one pair
-    metrics = Metrics.of(tmp_path)
+    metrics = GridRecords.of(tmp_path)
     shown = {row.cells[1]: row.cells for row in results_table(metrics, "faithful").rows if row.cells[0] == 100}
     for method, name in (("RepBlend", "repblend-100"), ("Random", "random-100")):
-        mean = read_json(tmp_path / f"metrics/evaluate/{name}.json")["protocols"]["faithful"]["mean"]
+        mean = read_json(tmp_path / f"records/evaluate/{name}/record.json")["protocols"]["faithful"]["mean"]
         assert [number.mean for number in shown[method][3:]] == [mean[recall] for recall in RECALLS]

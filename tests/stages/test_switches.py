@@ -9,11 +9,13 @@ import torch
 
 from repblend.data.features import read_features
 from repblend.experts.trajectories import TrajectoryStore
+from repblend.grid import Cell
 from repblend.matching.synthetic_set import SyntheticSet
 from repblend.params import Params
+from repblend.runtime.context import Paths
 from repblend.stages import distill, encode, evaluate, experts, prepare
-from repblend.stages.context import Cell, Paths, StageContext
-from repblend.stages.distill_problem import pose
+from repblend.stages.distill import Problem, pose
+from repblend.stages.pipeline import Context
 from repblend.store import read_json, sha256
 from tests.tiny import tiny_content
 
@@ -22,11 +24,11 @@ SETTINGS = {"iterations": 2, "segments": 1, "inner_steps": 2, "batch_size": 4, "
             "validate_every": 1, "validation_seeds": 1, "checkpoint_every": 5}
 
 
-def context(stage: str, folder: Path, **changes: dict[str, Any]) -> StageContext:
+def context(stage: str, folder: Path, **changes: dict[str, Any]) -> Context:
     """A stage with 12 training images; `changes` are keys of the sections they are named after."""
     content = tiny_content()
     content["encode"]["views"]["num"] = 3
-    content["experts"] |= {"num": 1, "epochs": 2, "batch_size": 4, "snapshots_every": 2}
+    content["experts"] |= {"num": 1, "min_steps": 0, "epochs": 2, "batch_size": 4, "snapshots_every": 2}
     content["distill"]["common"] |= SETTINGS | changes.pop("distill", {})
     for section, values in changes.items():
         content[section] |= values
@@ -34,7 +36,7 @@ def context(stage: str, folder: Path, **changes: dict[str, Any]) -> StageContext
         content["encoder_experts"]["head_dropout"] = content["heads"]["dropout"]
     content["distill"]["cells"][str(CELL)] = {}
     cell = CELL if stage in ("distill", "evaluate") else None
-    return StageContext(stage, cell, Params.model_validate(content), Paths(folder))
+    return Context(stage, cell, Params.model_validate(content), Paths(folder))
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +51,13 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _few_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A set of six pairs under the name of a budget of 50: there are only 12 images."""
-    monkeypatch.setattr("repblend.methods.declaration.Method.num_pairs", lambda method, budget: 6)
+    monkeypatch.setattr("repblend.methods.Method.num_pairs", lambda method, budget: 6)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_pairs_of_the_module() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("repblend.methods.declaration.Method.num_pairs", lambda method, budget: 6)
+        patch.setattr("repblend.methods.Method.num_pairs", lambda method, budget: 6)
         yield
 
 
@@ -87,7 +89,7 @@ def test_fresh_views_are_made_as_the_parameters_of_views_say(workspace: Path, tm
         seen.append(store.last(0).img)
     assert torch.equal(seen[0], seen[1])
     assert not torch.equal(seen[0], seen[2])
-    provenance = read_json(Paths(tmp_path / "2").metrics("experts"))["provenance"]
+    provenance = read_json(Paths(tmp_path / "2").record("experts"))["provenance"]
     assert provenance["parameters"]["encode"]["views"]["rand_augment"] == operations
     assert "data/prepared/manifest.json" in provenance["inputs"]
 
@@ -117,7 +119,7 @@ def test_dropout_changes_a_distillation_and_so_do_different_masks(workspace: Pat
             distilled(workspace, tmp_path / "none", distill={"choose": "last"})]
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert not torch.equal(sets[one].images, sets[other].images)
-    losses = [read_json(Paths(tmp_path / name).metrics("distill", CELL))["curves"]["matching_loss"][0]
+    losses = [read_json(Paths(tmp_path / name).record("distill", CELL))["course"]["curves"]["matching_loss"][0]
               for name in ("same", "different", "none")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)  # the first pass has the same draws
     assert losses[0] != pytest.approx(losses[2], rel=1e-3)
@@ -128,15 +130,18 @@ def test_dropout_changes_a_distillation_and_so_do_different_masks(workspace: Pat
 def test_the_result_is_the_iteration_that_is_asked_for(workspace: Path, tmp_path: Path, choose: str,
                                                        column: str) -> None:
     result = distilled(workspace, tmp_path, distill={"choose": choose})
-    columns = read_json(Paths(tmp_path).metrics("distill", CELL))["checkpoints"]
+    columns = read_json(Paths(tmp_path).record("distill", CELL))["course"]["checkpoints"]
     best = columns["iteration"][columns[column].index(max(columns[column]))]
     assert result.metadata["chosen_iteration"] == best
-    assert ("test_mean_recall" in columns) == (choose == "best-test")
+    assert (columns["test_mean_recall"] is not None) == (choose == "best-test")
 
 
 def test_initial_images_and_pairs(workspace: Path) -> None:
-    plain, augmented, anything = (pose(context("distill", workspace, distill=changes)) for changes in (
-        {}, {"initial_images": "augmented"}, {"initial_pairs": "any"}))
+    def posed(**changes: str) -> Problem:
+        found = context("distill", workspace, distill=changes)
+        return pose(CELL, found.params.distill.settings(str(CELL)), found.params, found.paths)
+
+    plain, augmented, anything = posed(), posed(initial_images="augmented"), posed(initial_pairs="any")
     assert augmented.initial_pairs == plain.initial_pairs
     assert not any(torch.equal(*pair) for pair in zip(augmented.initial_images, plain.initial_images, strict=True))
     owners = plain.features.train_image_index
@@ -148,10 +153,10 @@ def test_initial_images_and_pairs(workspace: Path) -> None:
 def test_students_have_the_dropout_the_batches_and_the_protocol_that_are_asked_for(workspace: Path) -> None:
     def curves(**changes: Any) -> dict:
         evaluate.run(context("evaluate", workspace, **changes))
-        return read_json(Paths(workspace).metrics("evaluate", CELL))
+        return read_json(Paths(workspace).record("evaluate", CELL))
 
     plain = curves()
-    assert "protocol" not in plain and set(plain["protocols"]) == {"faithful", "held-out"}
+    assert plain["protocol"] == "held-out" and plain["protocols"]["last"] is None
     for changes in ({"heads": {"dropout": 0.3}}, {"evaluate": {"batches": "partition"}},
                     {"evaluate": {"candidates": 1}}):
         assert curves(**changes)["curves"] != plain["curves"]

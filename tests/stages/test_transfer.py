@@ -17,12 +17,14 @@ from repblend.evaluation.recall import chance_recalls
 from repblend.evaluation.student import Recipe, published_decay_start, train_students
 from repblend.evaluation.towers import HeadPair
 from repblend.evaluation.zero_shot import word_task
+from repblend.grid import Cell
 from repblend.matching.similarity import LowRankSimilarity
-from repblend.matching.step import PerModality, Student
+from repblend.matching.student import PerModality, TwoTower
 from repblend.matching.synthetic_set import SyntheticSet
 from repblend.params import Params
+from repblend.runtime.context import Paths
 from repblend.stages import encode, evaluate, prepare, transfer
-from repblend.stages.context import Cell, Paths, StageContext
+from repblend.stages.pipeline import Context
 from repblend.store import read_json
 from tests.tiny import tiny_content
 
@@ -37,9 +39,9 @@ def tiny_params(**changes: str) -> Params:
     return Params.model_validate(content)
 
 
-def context(stage: str, folder: Path) -> StageContext:
+def context(stage: str, folder: Path) -> Context:
     cell = CELL if stage in ("evaluate", "transfer") else None
-    return StageContext(stage, cell, tiny_params(), Paths(folder))
+    return Context(stage, cell, tiny_params(), Paths(folder))
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +62,12 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def metrics(workspace: Path) -> dict:
-    return read_json(Paths(workspace).metrics("transfer", CELL))
+    return read_json(Paths(workspace).record("transfer", CELL))
 
 
 def test_on_the_sets_own_encoder_it_says_what_stage_evaluate_says(workspace: Path, metrics: dict) -> None:
     evaluate.run(context("evaluate", workspace))
-    expected = read_json(Paths(workspace).metrics("evaluate", CELL))
+    expected = read_json(Paths(workspace).record("evaluate", CELL))
     own, other = (metrics["architectures"][name] for name in ENCODERS)
     assert own == {key: expected[key] for key in own}
     assert set(other) == set(own) and other["curves"] != own["curves"]
@@ -78,7 +80,7 @@ def test_the_epoch_of_the_zero_shot_tasks_is_the_one_that_validation_chose(metri
         assert [seed["epoch"] for seed in found["seeds"]] == chosen and found["selected_on"] == "val"
 
 
-def heads_at(folder: Path, features: Features, epochs: list[int]) -> tuple[list[PerModality], Student]:
+def heads_at(folder: Path, features: Features, epochs: list[int]) -> tuple[list[PerModality], TwoTower]:
     """Each seed's heads after its epoch, trained again."""
     synthetic, params = SyntheticSet.read(Paths(folder).set(CELL)), tiny_params()
     images = load_image_encoder("efficientnet_lite0", 32).encode(synthetic.images)
@@ -89,11 +91,11 @@ def heads_at(folder: Path, features: Features, epochs: list[int]) -> tuple[list[
                    initial_heads(0, 3, heads), student_batches(0, 3, 6, 6, 4), student,
                    Recipe(0.05, 0.04, params.evaluate.momentum, params.evaluate.weight_decay, "infonce",
                           params.evaluate.temperature, published_decay_start(6)),
-                   lambda epoch, heads, _: kept.update({epoch: PerModality(*(value.clone() for value in heads))}))
+                   lambda epoch, heads, _: kept.update({epoch: PerModality(*(value.clone() for value in heads()))}))
     return [PerModality(*(value[seed] for value in kept[epoch])) for seed, epoch in enumerate(epochs)], student
 
 
-def cosines(images: Tensor, texts: Tensor, heads: PerModality, student: Student) -> Tensor:
+def cosines(images: Tensor, texts: Tensor, heads: PerModality, student: TwoTower) -> Tensor:
     return torch.nn.functional.cosine_similarity(student.image(images, heads.img)[:, None],
                                                  student.text(texts, heads.txt)[None], dim=2)
 
@@ -131,14 +133,14 @@ def test_the_file_says_chance_units_and_where_it_comes_from(metrics: dict) -> No
     accuracies = [seed["accuracy"] for seed in held_out["seeds"]]
     assert held_out["mean"] == {"accuracy": statistics.fmean(accuracies)}
     assert held_out["std"] == {"accuracy": statistics.stdev(accuracies)}
-    assert set(metrics["provenance"]["parameters"]) == set(transfer.SECTIONS)
+    assert set(metrics["provenance"]["parameters"]) == set(Context.pipeline.stages["transfer"].sections)
     assert set(metrics["provenance"]["inputs"]) == {
         "data/prepared/manifest.json", "sets/repblend-50.safetensors",
         *(f"features/{name}.safetensors" for name in ("train_images", "train_texts", "val", "test"))}
 
 
 def test_a_second_run_writes_the_same_bytes(workspace: Path) -> None:
-    path = Paths(workspace).metrics("transfer", CELL)
+    path = Paths(workspace).record("transfer", CELL)
     before = path.read_bytes()
     transfer.run(context("transfer", workspace))
     assert path.read_bytes() == before

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from repblend.streams import stream
-from repblend.ufc.batch_norm import MeasuredLayers, Statistics, pool
 from repblend.ufc.networks import build
+from repblend.ufc.objective import MeasuredLayers, Statistics, pool
 from tests.ufc.small import network
 
 

@@ -3,8 +3,8 @@
 import torch
 
 from benchmarks import ufc
-from repblend.ufc.batch_norm import MeasuredLayers
-from repblend.ufc.objective import Objective
+from benchmarks.timing import seconds_of
+from repblend.ufc.objective import MeasuredLayers, Objective
 from tests.ufc.small import network
 
 
@@ -20,7 +20,7 @@ def test_the_released_variant_has_the_gradient_of_the_batched_one() -> None:
 
 def test_every_variant_runs_and_the_bound_leaves_the_statistics_out() -> None:
     timed = ufc.variants("convnet-small", 8, 10, 2)
-    assert ufc.UNIT in timed and all(seconds > 0 for seconds in ufc.measure(timed, rounds=1).values())
+    assert ufc.UNIT in timed and all(seconds[0] > 0 for seconds in seconds_of(timed, rounds=1).values())
     labels = torch.arange(4)
     images = torch.randn(1, 4, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     teacher = network()

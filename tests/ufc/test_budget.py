@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from repblend.ufc.budget import Budget, Slot, stored_bytes
+from repblend.ufc.integration import Budget, Slot
 
 # C, M, ipc, n0, training images per class, stored, allowed: as published.
 PUBLISHED = [(10, 4, 10, 7, 35, 98, 100), (10, 4, 50, 35, 175, 490, 500), (100, 4, 10, 9, 45, 936, 1000),
@@ -26,8 +26,12 @@ def test_no_larger_number_of_images_would_fit() -> None:
             for ipc in (3, 10, 50, 99):
                 budget = Budget(ipc, num_classes, architectures)
                 assert budget.num_stored <= budget.num_allowed
-                assert (budget.num_real + 1) * (num_classes + architectures) > budget.num_allowed
-                assert budget.num_real == math.floor(ipc / (architectures / num_classes + 1) + 1e-9)
+                assert budget.num_real == math.floor(ipc / (architectures / num_classes + 1))
+                assert (budget.num_real + 1) * (num_classes + architectures) >= budget.num_allowed
+
+
+def test_a_whole_quotient_may_give_one_image_less_as_released() -> None:
+    assert Budget(33, 10, 1).num_real == 29
 
 
 def test_slots_are_real_images_first_then_architecture_by_architecture() -> None:
@@ -42,11 +46,3 @@ def test_a_budget_for_nothing_is_an_error() -> None:
         Budget(1, 10, 4)
     with pytest.raises(ValueError, match="positive"):
         Budget(0, 10, 4)
-
-
-def test_bytes_are_counted_part_by_part() -> None:
-    budget = Budget(10, 10, 4)  # 7 real images of 10 classes, 28 compensators, 350 integrated images
-    found = stored_bytes(budget, 32, integrated=123)
-    assert (found.real_images, found.compensators) == (70 * 3072, 28 * 3072 * 4)
-    assert (found.integrated, found.static_labels) == (123, 350 * 10 * 4)
-    assert stored_bytes(budget, 32, 123, num_groups=3).compensators == 3 * found.compensators

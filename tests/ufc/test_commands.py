@@ -4,23 +4,32 @@ import argparse
 import contextlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from repblend.params import ImportFrom
+from repblend.store import read_tensors
 from repblend.streams import stream
 from repblend.ufc.__main__ import main, parser
-from repblend.ufc.data import NORMALISATIONS
+from repblend.ufc.data import NORMALISATIONS, InitialImages
 from repblend.ufc.generation import Compensators
-from repblend.ufc.initial import InitialImages
-from repblend.ufc.integration import read_image_set, read_released_set
+from repblend.ufc.integration import read_image_set
 from repblend.ufc.networks import build
-from repblend.ufc.official import import_class_folders, import_tensors, read_official_teacher
+from repblend.ufc.released import (
+    check_imported,
+    import_initial,
+    import_teacher,
+    imported_sha256,
+    initial_files,
+    teacher_file,
+)
 from tests.ufc.small import labelled
 
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+README = (Path(__file__).parents[2] / "src/repblend/ufc/README.md").read_text("utf-8")
 RELEASED = {
     "cifar": "dataset M init_path ipc exp-name wandb-name syn-data-path store-best-images batch-size iteration lr "
              "jitter r-bn first-bn-multiplier",
@@ -42,7 +51,7 @@ def test_released_options_are_taken_with_their_names(command: str) -> None:
     assert {name.replace("-", "_") for name in RELEASED[command].split()} <= options.keys()
 
 
-@pytest.mark.parametrize("command", ["fetch", "teach", *RELEASED])
+@pytest.mark.parametrize("command", ["teach", *RELEASED])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
@@ -83,21 +92,34 @@ def test_the_readme_lists_every_command() -> None:
 
 def test_the_digits_go_through_all_commands(run_folder: Path) -> None:
     made = run_folder / "syn/digits-ipc3/generated_results"
-    assert InitialImages(run_folder / "init_images").num_per_class == 2  # floor(3 / (2 / 10 + 1))
-    assert Compensators.read(made / "compensators/resnet-small.safetensors").values.shape == (2, 1, 3, 8, 8)
-    images = read_image_set(made / "images")
-    assert len(images) == 60 and not (made / "checkpoints").exists()
+    assert InitialImages(made / "initial").num_per_class == 2  # floor(3 / (2 / 10 + 1))
+    assert Compensators.read(made / "compensators/resnet-small.safetensors").values.shape == (2, 3, 8, 8)
+    assert len(read_image_set(made / "sets/ufc-3")) == 60
+    for name in ("convnet-small", "resnet-small"):  # taken as they are, their hashes checked
+        assert read_tensors(made / f"teachers/{name}.safetensors")[1] == {"architecture": name}
     for labels in ("static", "dynamic"):
         scores = json.loads((run_folder / f"syn/digits-ipc3/{labels}-convnet-small.json").read_text())
         assert scores["curves"]["epoch"] == [0, 1] and 0 <= scores["best"] <= scores["best_on_test"] <= 100
 
 
-def test_a_set_of_the_release_is_the_same_set(run_folder: Path) -> None:
-    images = run_folder / "syn/digits-ipc3/generated_results/images"
-    own, released = read_image_set(images), read_released_set(images, 10, 6)
-    assert torch.equal(own.pixels, released.pixels) and own.num_bytes == released.num_bytes
-    with pytest.raises(ValueError, match="expected 7 images"):
-        read_released_set(images, 10, 7)
+def test_a_set_of_the_release_is_validated_like_ours(run_folder: Path, tmp_path: Path,
+                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    own = run_folder / "syn/digits-ipc3/generated_results/sets/ufc-3"
+    shutil.copytree(own, tmp_path / "released", ignore=shutil.ignore_patterns("*.json"))
+    command = ["val-static", "--dataset", "digits", "--M", "2", "--epochs", "2", "--batch-size", "16", "--networks",
+               "convnet-small", "--teachers-path", str(run_folder / "pretrained"), "--syn-data-path",
+               str(tmp_path / "released"), "--output-dir", str(tmp_path / "out")]
+    assert main([*command, "--ipc", "3"]) == 0
+    assert torch.equal(read_image_set(tmp_path / "out/sets/ufc-3").images, read_image_set(own).images)
+    results = [json.loads(path.read_text()) for path in (tmp_path / "out/static-convnet-small.json",
+                                                         run_folder / "syn/digits-ipc3/static-convnet-small.json")]
+    assert results[0] == results[1]
+    assert main([*command, "--ipc", "4"]) == 1 and "expected 9 images" in capsys.readouterr().err
+    link = tmp_path / "released/new000" / "class000_id001.jpg"
+    link.unlink(missing_ok=True)
+    link.symlink_to(own / "new000/class000_id001.jpg")
+    assert main([*command, "--ipc", "3"]) == 1
+    assert "class000_id001.jpg: is a link" in capsys.readouterr().err
 
 
 def test_results_are_told_again_and_ignored_options_are_named(run_folder: Path,
@@ -114,6 +136,7 @@ def test_results_are_told_again_and_ignored_options_are_named(run_folder: Path,
 @pytest.mark.parametrize(("arguments", "message"), [
     ("cifar --dataset digits --M 4", "expected 1 to 3 for digits"),
     ("cifar --dataset digits --M 1 --teachers-path nowhere", "convnet-small.safetensors: no such file"),
+    ("cifar --dataset cifar100 --batch-size 50", "the released script fails with fewer; give at least 100"),
     ("cifar --dataset cifar100 --teachers-path nowhere", "resnet18_E200/ckpt.pth: no such file")])
 def test_wrong_settings_are_told_before_any_work(arguments: str, message: str, tmp_path: Path,
                                                  monkeypatch: pytest.MonkeyPatch,
@@ -128,25 +151,29 @@ def test_what_is_there_already_is_told_and_checked(run_folder: Path, monkeypatch
     monkeypatch.chdir(run_folder)
     assert main(["teach", "--dataset", "digits", "--M", "1", "--epochs", "200"]) == 0
     assert "convnet-small.safetensors is there already; delete it to train it again" in capsys.readouterr().out
-    monkeypatch.setattr("repblend.ufc.commands._teachers", lambda options: {})
-    assert main(["cifar", "--dataset", "cifar10", "--M", "2", "--ipc", "2", "--init_path", "init_images"]) == 1
-    assert "images of 8 pixels, those of cifar10 have 32" in capsys.readouterr().err
 
 
 def test_released_tensors_become_the_bytes_that_they_were(tmp_path: Path) -> None:
     images, normalisation = labelled(2).images, NORMALISATIONS["cifar100"]
     for number, part in enumerate(images.split(4)):
         torch.save(normalisation.normalise(part), tmp_path / f"tensor_{number}.pt")
-    found = import_tensors(tmp_path, tmp_path / "initial", 2, 4, normalisation)
+
+    def imported(num: int, name: str = "cifar100", size: int = 8) -> InitialImages:
+        import_initial(initial_files(tmp_path, num, 4), tmp_path / name, 4, size, NORMALISATIONS[name])
+        return InitialImages(tmp_path / name)
+
+    found = imported(2)
     assert torch.equal(torch.cat([found.read(0), found.read(1)]), images)
-    with pytest.raises(ValueError, match="is --dataset the right one"):
-        import_tensors(tmp_path, tmp_path / "other", 2, 4, NORMALISATIONS["cifar10"])
+    with pytest.raises(ValueError, match=r"no bytes .* is it of this data set"):
+        imported(2, "cifar10")
+    with pytest.raises(ValueError, match=r"expected a tensor \(4, 3, 9, 9\)"):
+        imported(2, size=9)
     with pytest.raises(ValueError, match=r"tensor_2\.pt: no such file"):
-        import_tensors(tmp_path, tmp_path / "other", 3, 4, normalisation)
+        imported(3)
     torch.save({"not": "a tensor"}, tmp_path / "tensor_2.pt")
-    with pytest.raises(ValueError, match=r"tensor_2\.pt: expected a tensor \(4, 3, H, W\)"):
-        import_tensors(tmp_path, tmp_path / "other", 3, 4, normalisation)
-    assert not (tmp_path / "other").exists()
+    with pytest.raises(ValueError, match=r"tensor_2\.pt: expected a tensor \(4, 3, 8, 8\)"):
+        imported(3)
+    assert not (tmp_path / "cifar10").exists()
 
 
 def test_class_folders_give_their_first_images_by_name(tmp_path: Path) -> None:
@@ -154,10 +181,24 @@ def test_class_folders_give_their_first_images_by_name(tmp_path: Path) -> None:
     for number, (image, label) in enumerate(zip(images.images, images.labels.tolist(), strict=True)):
         (tmp_path / f"in/n{label}").mkdir(parents=True, exist_ok=True)
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / f"in/n{label}/{number:02d}.png")
-    found = import_class_folders(tmp_path / "in", tmp_path / "initial", 2, 4, 8)
-    assert torch.equal(found.read(1), images.images[4:8])
+    import_initial(initial_files(tmp_path / "in", 2, 4), tmp_path / "initial", 4, 8, NORMALISATIONS["cifar10"])
+    assert torch.equal(InitialImages(tmp_path / "initial").read(1), images.images[4:8])
     with pytest.raises(ValueError, match="n0: 3 images, the budget asks for 4"):
-        import_class_folders(tmp_path / "in", tmp_path / "initial", 4, 4, 8)
+        initial_files(tmp_path / "in", 4, 4)
+
+
+def test_imported_files_are_those_that_the_parameters_say(tmp_path: Path) -> None:
+    (tmp_path / "resnet18_E200").mkdir()
+    file = tmp_path / "resnet18_E200/ckpt.pth"
+    file.write_bytes(b"one")
+    told = imported_sha256(tmp_path, [file])
+    check_imported("teachers.import_from", ImportFrom(path="a", sha256=told), tmp_path, [file])
+    for other in (ImportFrom(path="a"), ImportFrom(path="a", sha256="0" * 64)):
+        with pytest.raises(ValueError, match=rf"teachers\.import_from\.sha256: .* has {told}"):
+            check_imported("teachers.import_from", other, tmp_path, [file])
+    file.write_bytes(b"two")
+    with pytest.raises(ValueError, match="fetch the files again"):
+        check_imported("teachers.import_from", ImportFrom(path="a", sha256=told), tmp_path, [file])
 
 
 def test_released_checkpoints_load_by_name(tmp_path: Path) -> None:
@@ -165,10 +206,10 @@ def test_released_checkpoints_load_by_name(tmp_path: Path) -> None:
     (tmp_path / "shufflenet_E200").mkdir()
     torch.save({"state_dict": {f"module.{name}": value for name, value in made.state_dict().items()}, "acc": 1.0},
                tmp_path / "shufflenet_E200/ckpt.pth")
-    found = read_official_teacher(tmp_path, "shufflenet_g2", 10, 32)
+    found = import_teacher(teacher_file(tmp_path, "shufflenet_g2"), "shufflenet_g2", 10, 32)
     assert all(torch.equal(value, made.state_dict()[name]) for name, value in found.state_dict().items())
     with pytest.raises(ValueError, match="with 100 classes"):
-        read_official_teacher(tmp_path, "shufflenet_g2", 100, 32)
+        import_teacher(teacher_file(tmp_path, "shufflenet_g2"), "shufflenet_g2", 100, 32)
     (tmp_path / "shufflenet_E200/ckpt.pth").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match="without running code"):
-        read_official_teacher(tmp_path, "shufflenet_g2", 10, 32)
+    with pytest.raises(ValueError, match="holds code is not read"):
+        import_teacher(teacher_file(tmp_path, "shufflenet_g2"), "shufflenet_g2", 10, 32)

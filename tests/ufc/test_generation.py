@@ -9,11 +9,9 @@ from torch import Tensor
 
 from repblend.store import read_tensors
 from repblend.ufc import generation as module
-from repblend.ufc.batch_norm import MeasuredLayers
-from repblend.ufc.data import NORMALISATIONS
+from repblend.ufc.data import NORMALISATIONS, InitialImages, write_initial_images
 from repblend.ufc.generation import Compensators, generate
-from repblend.ufc.initial import InitialImages, write_initial_images
-from repblend.ufc.objective import Objective
+from repblend.ufc.objective import MeasuredLayers, Objective
 from repblend.ufc.params import Generation
 from repblend.ufc.transforms import DRAWS
 from tests.ufc.small import generation, labelled, network
@@ -62,11 +60,11 @@ def test_compensators_are_those_of_the_definition(initial: InitialImages, tmp_pa
                                                   transform: str) -> None:
     recipe = generation(iterate=iterate, transform=transform, iterations=8)
     found = made(initial, tmp_path / "work", iterate=iterate, transform=transform, iterations=8)
-    assert found.values.shape == (3, 1, 3, 8, 8)
+    assert found.values.shape == (3, 3, 8, 8)
     for image in range(3):
         expected, losses = by_definition(initial, recipe, image, iterate)
-        torch.testing.assert_close(found.values[image, 0], expected, **LOOSE)
-        torch.testing.assert_close(found.curves["loss"][image, 0], torch.tensor(losses), **LOOSE)
+        torch.testing.assert_close(found.values[image], expected, **LOOSE)
+        torch.testing.assert_close(found.curves["loss"][image], torch.tensor(losses), **LOOSE)
 
 
 def test_batching_changes_no_draw_and_no_result(initial: InitialImages, tmp_path: Path) -> None:
@@ -97,20 +95,12 @@ def test_the_gradient_in_chunks_is_exact(classes_at_once: int) -> None:
     torch.testing.assert_close(in_chunks[1], gradient, rtol=1e-10, atol=1e-14)
 
 
-def test_classes_in_groups_have_compensators_of_their_own(initial: InitialImages, tmp_path: Path) -> None:
-    found = made(initial, tmp_path / "work", classes_per_compensator=3)
-    assert found.values.shape == (3, 2, 3, 8, 8)
-    assert all(torch.equal(found.of_class(1, label), found.values[1, 0]) for label in range(3))
-    assert torch.equal(found.of_class(1, 3), found.values[1, 1])
-    assert not torch.equal(found.of_class(1, 3), found.of_class(1, 2))
-
-
 @pytest.mark.parametrize("stop_after", [1, 5, 6, 11])
 def test_a_stopped_run_resumes_with_the_same_bytes(initial: InitialImages, tmp_path: Path, stop_after: int,
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     expected = made(initial, tmp_path / "uninterrupted", iterate="best")
     calls = iter(range(1000))
-    step = module._State.step
+    step = module.CompensatorState.step
 
     def stopping(self: object, *arguments: object) -> None:
         if next(calls) == stop_after:
@@ -118,7 +108,7 @@ def test_a_stopped_run_resumes_with_the_same_bytes(initial: InitialImages, tmp_p
         step(self, *arguments)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module._State, "step", stopping)
+        patch.setattr(module.CompensatorState, "step", stopping)
         made(initial, tmp_path / "stopped", iterate="best")
     resumed = made(initial, tmp_path / "stopped", iterate="best")
     expected.write(tmp_path / "a.safetensors")

@@ -12,17 +12,17 @@ from repblend.store import read_tensors
 from repblend.streams import stream
 from repblend.ufc.__main__ import main
 from repblend.ufc.networks import build
-from repblend.ufc.teachers import write_teacher
+from repblend.ufc.training import write_teacher
 
 ROOT = Path(__file__).parents[2]
 COMMAND = ["cifar", "--dataset", "digits", "--M", "1", "--ipc", "2", "--iteration", "300", "--jitter", "1",
            "--init_path", "initial", "--syn-data-path", "syn", "--wandb-name", "run", "--store-best-images"]
-CHECKPOINTS = Path("syn/run/generated_results/checkpoints")
+CHECKPOINTS = Path("syn/run/generated_results/checkpoints/generate/convnet-small")
 
 
 def test_kill_9_and_again_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("killed", "whole"):
-        write_teacher(tmp_path / name / "pretrained/convnet-small.safetensors", "convnet-small",
+        write_teacher(tmp_path / name / "pretrained/teachers/convnet-small.safetensors", "convnet-small",
                       build("convnet-small", 10, 8, stream(0, "tests")))
     done = kill_after_the_first_checkpoint(tmp_path / "killed")
     assert 0 < done < 300
@@ -46,5 +46,8 @@ def kill_after_the_first_checkpoint(folder: Path) -> int:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes()
-            for path in sorted(folder.rglob("*")) if path.is_file()}
+    made = folder / "syn/run/generated_results"
+    found = {path.relative_to(made).as_posix(): path.read_bytes() for name in ("initial", "compensators", "sets")
+             for path in sorted((made / name).rglob("*")) if path.is_file()}
+    assert len(found) > 20
+    return found

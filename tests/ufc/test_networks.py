@@ -60,10 +60,10 @@ def test_the_layer_that_the_release_skips_never_runs() -> None:
 
 
 def test_shuffling_interleaves_the_groups() -> None:
-    from repblend.ufc.cifar_networks import _shuffle
+    from repblend.ufc.networks import shuffle
 
     channels = torch.arange(6.0).view(1, 6, 1, 1)
-    assert _shuffle(channels, 2).flatten().tolist() == [0, 3, 1, 4, 2, 5]
+    assert shuffle(channels, 2).flatten().tolist() == [0, 3, 1, 4, 2, 5]
 
 
 def test_initial_weights_come_from_the_stream_and_leave_torchs_own_alone() -> None:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from repblend.runtime.settings import write_settings
 from repblend.ufc.params import UfcParams, read_ufc_params
+from repblend.ufc.stages.pipeline import UfcContext, UfcPaths
 
 PARAMS = """
 seed: 1
@@ -52,14 +54,14 @@ def read(folder: Path, text: str) -> UfcParams:
 def test_what_is_left_out_is_as_released(tmp_path: Path) -> None:
     generation = read(tmp_path, PARAMS).generation
     assert (generation.iterate, generation.quantisation, generation.rounding) == ("last-evaluated", "jpeg", "down")
-    assert (generation.first_layer_weight, generation.betas, generation.jpeg_quality) == (10.0, [0.5, 0.9], 75)
-    assert generation.classes_per_compensator is None and generation.skipped_layers == {}
+    assert (generation.first_layer_weight, generation.betas) == (10.0, [0.5, 0.9])
+    assert generation.skipped_layers == {} and generation.import_from is None
 
 
-def test_dumps_leave_defaults_out_and_are_read_back(tmp_path: Path) -> None:
+def test_dumps_write_defaults_out_and_are_read_back(tmp_path: Path) -> None:
     params = read(tmp_path, PARAMS)
     dumped = params.model_dump()
-    assert "iterate" not in dumped["generation"] and "device" not in dumped["compute"]
+    assert dumped["generation"]["iterate"] == "last-evaluated" and dumped["compute"]["device"] == "cpu"
     assert UfcParams.model_validate(dumped) == params
 
 
@@ -74,8 +76,18 @@ def test_dumps_leave_defaults_out_and_are_read_back(tmp_path: Path) -> None:
      "name: imagenet, image_size: 224, num_val: 10000, folder: data", "set it to 'torchvision'"),
     ("max_shift: 1", "max_shift: 1\n  skipped_layers: {resnet18: [1]}", r"\['resnet18'\] are not in teachers"),
     ("budgets: [3, 7]", "budgets: []", "budgets: .*at least 1 item"),
-    ("num_seeds: 5", "num_seeds: 1", "validation.num_seeds")])
+    ("num_seeds: 5", "num_seeds: 0", "validation.num_seeds")])
 def test_what_does_not_fit_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in PARAMS
     with pytest.raises(ValueError, match=message):
         read(tmp_path, PARAMS.replace(old, new))
+
+
+@pytest.mark.parametrize(("budgets", "message"), [
+    ("[3, 130]", "budgets: 130 images of every class, but digits leaves 129 of a class"),
+    ("[1, 3]", "budgets: 1 leaves no real image beside the compensators of 2 teachers")])
+def test_budgets_that_the_data_set_cannot_give_are_refused_by_the_first_stage(budgets: str, message: str,
+                                                                              tmp_path: Path) -> None:
+    UfcContext.pipeline.check(read(tmp_path, PARAMS), UfcPaths(tmp_path))
+    with pytest.raises(ValueError, match=message):
+        write_settings(UfcContext.pipeline, read(tmp_path, PARAMS.replace("[3, 7]", budgets)) and tmp_path)

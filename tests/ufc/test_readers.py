@@ -1,14 +1,5 @@
-"""Official archives: layouts written by the tests byte by byte, and downloads from a server that breaks off."""
+"""Official archives: layouts written by the tests byte by byte."""
 
-import hashlib
-import http.server
-import io
-import re
-import tarfile
-import threading
-import zipfile
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +8,17 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional
 
-from repblend.ufc.archives import ARCHIVES, Archive, fetch
-from repblend.ufc.data import LabelledImages, hold_out
-from repblend.ufc.image_files import ImageFiles
-from repblend.ufc.readers import CIFAR10, CIFAR100, CifarFiles, read_cifar, read_class_folders, read_tiny_imagenet
+from repblend.ufc.data import ImageFiles, LabelledImages, hold_out
+from repblend.ufc.params import UfcData
+from repblend.ufc.readers import (
+    CIFAR10,
+    CIFAR100,
+    CifarFiles,
+    read_cifar,
+    read_class_folders,
+    read_splits,
+    read_tiny_imagenet,
+)
 
 
 def records(num: int, num_labels: int, num_classes: int, seed: int) -> np.ndarray:
@@ -101,7 +99,7 @@ def test_class_folders_stay_in_their_files_until_asked_for(class_folders: Path) 
     with Image.open(class_folders / "train/n03/n03_1.JPEG") as whole:
         expected = np.array(whole.resize((14, 14), Image.Resampling.BILINEAR))
     assert (found == expected).all()
-    with pytest.raises(ValueError, match=r"n01_1\.JPEG: expected an image"):
+    with pytest.raises(ValueError, match=r"n01_1\.JPEG: expected a whole image file"):
         train.images[torch.tensor([1])]
     assert sum(len(part) for part in test.images.split(3)) == 4
 
@@ -123,6 +121,20 @@ def test_missing_class_folders_are_an_error(class_folders: Path) -> None:
         read_class_folders(class_folders, 14, num_classes=2)
 
 
+def test_class_folders_of_other_names_are_refused(class_folders: Path) -> None:
+    first, *_ = sorted((class_folders / "val").iterdir())
+    first.rename(first.with_name("0"))
+    with pytest.raises(ValueError, match="expected folders of the same names in both"):
+        read_class_folders(class_folders, 8, len(list((class_folders / "val").iterdir())))
+
+
+def test_what_a_file_manager_adds_is_no_image(class_folders: Path) -> None:
+    before = read_class_folders(class_folders, 14, num_classes=2)[0].images
+    (class_folders / "train/n01/.DS_Store").write_bytes(b"x")
+    (class_folders / "train/.Trashes").mkdir()
+    assert read_class_folders(class_folders, 14, num_classes=2)[0].images.paths == before.paths
+
+
 def test_a_hash_tells_other_images_in_files_and_in_memory(class_folders: Path) -> None:
     train = read_class_folders(class_folders, 14, num_classes=2)[0]
     decoded = LabelledImages(train.images[torch.arange(6)], train.labels, 2)
@@ -133,95 +145,11 @@ def test_a_hash_tells_other_images_in_files_and_in_memory(class_folders: Path) -
     assert all(old != new for old, new in zip(before, (train.sha256(), decoded.sha256()), strict=True))
 
 
-class Server(http.server.BaseHTTPRequestHandler):
-    """Serves `content` with ranges, and breaks off after `limit` bytes."""
-
-    content, limit, asked = b"", 1 << 30, []
-
-    def do_GET(self) -> None:
-        self.asked.append(self.headers.get("Range"))
-        start = int(re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))[1])
-        self.send_response(206 if self.headers.get("Range") else 200)
-        self.send_header("Content-Length", str(len(self.content) - start))
-        self.end_headers()
-        self.wfile.write(self.content[start:start + self.limit])
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server() -> Iterator[type[Server]]:
-    handler = type("Handler", (Server,), {"asked": []})
-    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    handler.url = f"http://127.0.0.1:{made.server_port}"
-    threading.Thread(target=made.serve_forever, daemon=True).start()
-    yield handler
-    made.shutdown()
-    made.server_close()
-
-
-def tarred(members: dict[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w:gz") as archive:
-        for name, content in members.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-    return file.getvalue()
-
-
-def zipped(members: dict[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return file.getvalue()
-
-
-def archive_of(server: type[Server], name: str, content: bytes) -> Archive:
-    server.content = content
-    return Archive(f"{server.url}/{name}", len(content), hashlib.md5(content).hexdigest(), "set")
-
-
-@pytest.mark.parametrize(("name", "pack"), [("set.tar.gz", tarred), ("set.zip", zipped)])
-def test_an_archive_is_fetched_once_and_unpacked(server: type[Server], tmp_path: Path, name: str, pack: object) -> None:
-    archive = archive_of(server, name, pack({"set/a/one.bin": b"1", "set/two.bin": b"22"}))
-    for _ in range(2):
-        folder = fetch(archive, tmp_path)
-        assert (folder / "a/one.bin").read_bytes() == b"1" and (folder / "two.bin").read_bytes() == b"22"
-    assert server.asked == [None]
-
-
-def test_a_download_that_broke_off_goes_on(server: type[Server], tmp_path: Path) -> None:
-    archive = archive_of(server, "set.tar.gz", tarred({"set/file": bytes(np.random.default_rng(0).bytes(50_000))}))
-    (tmp_path / "set.tar.gz.part").write_bytes(server.content[:20_000])
-    fetch(archive, tmp_path)
-    assert server.asked == ["bytes=20000-"] and (tmp_path / "set/file").stat().st_size == 50_000
-
-
-def test_other_bytes_than_published_are_refused_and_removed(server: type[Server], tmp_path: Path) -> None:
-    archive = replace(archive_of(server, "set.tar.gz", tarred({"set/file": b"1"})), md5="0" * 32)
-    with pytest.raises(ValueError, match=r"expected md5 0{32}, found"):
-        fetch(archive, tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(("name", "pack"), [("set.tar.gz", tarred), ("set.zip", zipped)])
-def test_members_outside_of_the_folder_are_refused(server: type[Server], tmp_path: Path, name: str,
-                                                   pack: object) -> None:
-    archive = archive_of(server, name, pack({"set/file": b"1", "../outside": b"2"}))
-    with pytest.raises(ValueError, match="cannot be unpacked"):
-        fetch(archive, tmp_path / "data")
-    assert not (tmp_path / "outside").exists() and not (tmp_path / "data/set").exists()
-
-
-def test_an_archive_of_something_else_is_an_error(server: type[Server], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected a folder set"):
-        fetch(archive_of(server, "set.tar.gz", tarred({"other/file": b"1"})), tmp_path)
-
-
-def test_sums_are_md5s_of_official_files() -> None:
-    assert all(re.fullmatch("[0-9a-f]{32}", archive.md5) for archive in ARCHIVES.values())
-    assert {archive.file for archive in ARCHIVES.values()} == {
-        "cifar-10-binary.tar.gz", "cifar-100-binary.tar.gz", "tiny-imagenet-200.zip"}
+def test_held_out_images_may_stay_among_the_training_images() -> None:
+    data = {"name": "digits", "image_size": 8, "num_val": 200, "num_test": 400}
+    without, whole = (read_splits(UfcData.model_validate(data | {"training_images": name}), Path(), 0)
+                      for name in ("without-val", "all"))
+    assert (len(without.train), len(whole.train)) == (1197, 1397)
+    assert without.val.sha256() == whole.val.sha256() and without.test.sha256() == whole.test.sha256()
+    every = {image.tobytes() for image in whole.train.images.numpy()}
+    assert {image.tobytes() for image in whole.val.images.numpy()} <= every

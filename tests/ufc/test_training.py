@@ -12,20 +12,26 @@ from torch import Tensor, nn
 from repblend.encoders.hub import HUB
 from repblend.store import read_tensors
 from repblend.streams import stream
-from repblend.ufc import teachers as teachers_module
-from repblend.ufc import validation as validation_module
-from repblend.ufc.accuracy import accuracy
-from repblend.ufc.augmentation import Views, draw_mix, draw_views, see
 from repblend.ufc.data import NORMALISATIONS, Splits
-from repblend.ufc.integration import ImageSet
 from repblend.ufc.networks import NETWORKS, build
-from repblend.ufc.teachers import READY_MADE, read_teacher, torchvision_teacher, train_teacher, write_teacher
-from repblend.ufc.training import Training
+from repblend.ufc.records import OneStudent
+from repblend.ufc.training import (
+    READY_MADE,
+    Training,
+    accuracy,
+    read_teacher,
+    run_epochs,
+    torchvision_teacher,
+    train_teacher,
+    write_teacher,
+)
+from repblend.ufc.transforms import DrawnViews, draw_mix, draw_views, see
 from repblend.ufc.validation import (
     Lesson,
-    StudentScores,
+    chosen,
     distillation_loss,
     equal_epochs,
+    hard_labels,
     static_labels,
     train_student,
 )
@@ -37,7 +43,8 @@ SPLITS = Splits(labelled(8, seed=1), labelled(4, seed=2), labelled(5, seed=3))
 
 def test_crops_and_flips_are_those_of_a_loop() -> None:
     images = torch.randint(0, 256, (5, 3, 6, 7), dtype=torch.uint8, generator=stream(0, "tests"))
-    views = Views(torch.tensor([0, 1, 2, 3, 4]), torch.tensor([4, 0, 2, 1, 3]), torch.tensor([0, 1, 1, 0, 1]).bool())
+    flipped = torch.tensor([0, 1, 1, 0, 1]).bool()
+    views = DrawnViews(torch.tensor([0, 1, 2, 3, 4]), torch.tensor([4, 0, 2, 1, 3]), flipped)
     for number, found in enumerate(see(images, views, 2)):
         padded = np.pad(images[number].numpy(), ((0, 0), (2, 2), (2, 2)))
         top, left = int(views.top[number]), int(views.left[number])
@@ -69,13 +76,9 @@ def test_loss_is_the_divergence_of_softened_labels() -> None:
     assert distillation_loss(student, teacher, 30.0).item() == pytest.approx(expected, rel=1e-10)
 
 
-def image_set() -> ImageSet:
-    return ImageSet(SPLITS.train.images, SPLITS.train.labels, 4, 0)
-
-
 def test_static_labels_are_the_mean_logits_and_are_mixed_with_the_images() -> None:
     pair = [network(seed, dtype=torch.float32) for seed in (0, 1)]
-    stored = static_labels(pair, image_set(), NORMALISATION, batch_size=7)
+    stored = static_labels(pair, SPLITS.train, NORMALISATION, batch_size=7)
     inputs = NORMALISATION.normalise(SPLITS.train.images)
     torch.testing.assert_close(stored, (pair[0](inputs) + pair[1](inputs)) / 2)
     rows = torch.tensor([3, 9, 20, 1])
@@ -102,7 +105,7 @@ def test_dynamic_labels_are_the_teachers_on_what_the_student_sees() -> None:
 
 def test_a_teachers_training_is_that_of_a_plain_loop(tmp_path: Path) -> None:
     recipe = teachers(epochs=3)
-    found = train_teacher("resnet-small", SPLITS, NORMALISATION, recipe, 5, tmp_path / "checkpoint", "work")
+    found, curves = train_teacher("resnet-small", SPLITS, NORMALISATION, recipe, 5, tmp_path / "checkpoint", "work")
     plain = build("resnet-small", 4, 8, stream(5, "ufc", "teacher", "resnet-small", "initial"))
     sgd = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, 3)
@@ -116,13 +119,13 @@ def test_a_teachers_training_is_that_of_a_plain_loop(tmp_path: Path) -> None:
             sgd.step()
         schedule.step()
     for name, value in plain.state_dict().items():
-        torch.testing.assert_close(found.network.state_dict()[name], value)
-    assert found.measures["accuracy"]["test"] == accuracy(plain, SPLITS.test.images, SPLITS.test.labels, NORMALISATION)
+        torch.testing.assert_close(found.state_dict()[name], value)
+    assert curves["epoch"] == [0, 1, 2] and not found.training
 
 
-def score(folder: Path, signal: Tensor | list[nn.Module]) -> StudentScores:
-    return train_student("convnet-small", image_set(), signal, SPLITS, NORMALISATION, validation(), 4, 5, 1,
-                         folder / "student.safetensors", "work")
+def score(folder: Path, signal: Tensor | list[nn.Module]) -> OneStudent:
+    return train_student("convnet-small", SPLITS.train, signal, SPLITS, NORMALISATION, validation(), 4, 5, 1,
+                         folder / "student.safetensors", "work")[0]
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 5])
@@ -133,10 +136,10 @@ def test_a_stopped_teacher_goes_on_with_the_same_bytes(tmp_path: Path, stop_afte
         nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Dropout(), nn.Flatten(), nn.Linear(8 * 36, classes)))
     expected = train_teacher("dropping", *arguments, tmp_path / "whole", "work")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(teachers_module, "_step", stopping(teachers_module._step, stop_after))
+        patch.setattr(Training, "step", stopping(Training.step, stop_after))
         train_teacher("dropping", *arguments, tmp_path / "stopped", "work")
     resumed = train_teacher("dropping", *arguments, tmp_path / "stopped", "work")
-    assert resumed.measures == expected.measures
+    assert resumed[1] == expected[1] and len(resumed[1]["loss"]) == 3
     assert (tmp_path / "stopped").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
@@ -146,9 +149,9 @@ def test_a_stopped_student_goes_on_with_the_same_bytes(tmp_path: Path, stop_afte
     pair = [network(seed, dtype=torch.float32) for seed in (0, 1)]
     expected = score(tmp_path / "whole", pair)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(validation_module, "_step", stopping(validation_module._step, stop_after))
+        patch.setattr(Training, "step", stopping(Training.step, stop_after))
         score(tmp_path / "stopped", pair)
-    assert score(tmp_path / "stopped", pair).to_json() == expected.to_json()
+    assert score(tmp_path / "stopped", pair) == expected
     files = [(tmp_path / name / "student.safetensors").read_bytes() for name in ("whole", "stopped")]
     assert files[0] == files[1]
 
@@ -167,17 +170,24 @@ def stopping(step: object, after: int) -> object:
 def test_a_student_learns_and_its_best_is_chosen_on_held_out_images(tmp_path: Path) -> None:
     hard = 10.0 * F.one_hot(SPLITS.train.labels, 4).float()
     recipe = validation(temperature=1.0, lr=0.02, score_every=3)
-    found = train_student("convnet-small", image_set(), hard, SPLITS, NORMALISATION, recipe, 20, 5, 0,
-                          tmp_path / "student", "work")
-    assert found.curves["epoch"] == [0, 3, 6, 9, 12, 15, 18, 19]
-    assert found.last > 70 and not found.network.training
+    found, student = train_student("convnet-small", SPLITS.train, hard, SPLITS, NORMALISATION, recipe, 20, 5, 0,
+                                   tmp_path / "student", "work")
+    assert found.curves.epoch == [0, 3, 6, 9, 12, 15, 18, 19]
+    assert found.last > 70 and not student.training
 
 
 def test_accuracies_are_last_best_on_validation_and_best_on_test() -> None:
     curves = {"epoch": [0, 1, 2, 3], "loss": [1.0] * 4, "val_accuracy": [10.0, 50.0, 50.0, 40.0],
               "test_accuracy": [90.0, 30.0, 60.0, 20.0]}
-    scores = StudentScores(curves, nn.Identity())
-    assert (scores.last, scores.best, scores.best_on_test) == (20.0, 30.0, 90.0)
+    assert chosen(curves).to_json() == {"curves": curves, "last": 20.0, "best": 30.0, "best_on_test": 90.0}
+
+
+@pytest.mark.parametrize("num_classes", [10, 100, 1000])
+def test_own_classes_as_labels_stay_so_in_mixtures_whatever_the_number_of_classes(num_classes: int) -> None:
+    logits = hard_labels(torch.tensor([0, 1]), num_classes)
+    assert float(logits[0].softmax(0)[0]) > 0.99
+    assert 0.96 < float(logits.mean(0).softmax(0)[:2].sum()) < 0.98
+    assert float(hard_labels(torch.tensor([3]), 10).max()) == 10.0
 
 
 def test_equal_epochs_show_as_many_images() -> None:
@@ -221,7 +231,7 @@ def test_torchvisions_weights_are_looked_for_on_the_disk(tmp_path: Path, monkeyp
         torch.save(weights, folder / file.name)
         with pytest.raises(ValueError, match=rf"{folder}/.*does not begin with b0353104; download https://"):
             torchvision_teacher("torchvision-mobilenet_v2", file.parent)
-    monkeypatch.setattr("repblend.ufc.teachers.sha256", lambda path: "b0353104ff")
+    monkeypatch.setattr("repblend.ufc.training.sha256", lambda path: "b0353104ff")
     found = torchvision_teacher("torchvision-mobilenet_v2", file.parent)
     assert not found.training and torch.equal(found.classifier[1].weight, weights["classifier.1.weight"])
     assert READY_MADE.is_relative_to(HUB)  # which containers and clean checkouts are shown
@@ -248,3 +258,17 @@ def test_a_checkpoint_holds_the_optimisers_memory(tmp_path: Path) -> None:
     assert (back.epoch, back.curves) == (3, {"loss": [1.0]})
     for mine, theirs in zip(back.optimiser.state.values(), adam.state.values(), strict=True):
         assert all(torch.equal(mine[slot], theirs[slot]) for slot in ("step", "exp_avg", "exp_avg_sq"))
+
+
+@pytest.mark.parametrize(("smallest", "lengths"), [(2, [16, 16]), (1, [16, 16, 1])])
+def test_a_last_batch_of_one_image_is_left_out_or_trained_on(smallest: int, lengths: list[int], tmp_path: Path) -> None:
+    made, seen = nn.Linear(2, 2), []
+
+    def step(rows: Tensor, draws: torch.Generator) -> Tensor:
+        seen.append(len(rows))
+        return torch.zeros(())
+
+    training = Training(made, torch.optim.SGD(made.parameters(), 0.1), tmp_path / "file", "work")
+    run_epochs(training, 1, 33, validation(batch_size=16), lambda epoch: stream(0, "tests", epoch), step,
+               lambda epoch, loss: None, "student", smallest)
+    assert seen == lengths

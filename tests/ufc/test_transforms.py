@@ -5,7 +5,8 @@ import torch
 from torchvision.transforms.v2 import functional
 
 from repblend.streams import stream
-from repblend.ufc.transforms import Resample, draw_crop_flip_shift, draw_shift, interpolation
+from repblend.ufc.params import Augmentation
+from repblend.ufc.transforms import Resample, augmented, draw_box, draw_crop_flip_shift, draw_shift, interpolation
 
 
 def images(size: int = 12) -> torch.Tensor:
@@ -13,10 +14,10 @@ def images(size: int = 12) -> torch.Tensor:
 
 
 def test_a_shift_is_circular_and_reaches_both_ends() -> None:
-    offsets = {draw_shift(8, 2, stream(0, "tests", number)).offsets for number in range(100)}
+    offsets = {tuple(draw_shift(8, 2, stream(0, "tests", number))) for number in range(100)}
     assert offsets == {(down, right) for down in range(3) for right in range(3)}
     before, after = images(8), draw_shift(8, 3, stream(2, "tests"))
-    down, right = after.offsets
+    down, right = after
     assert after(before)[1, 2, (1 + down) % 8, (7 + right) % 8] == before[1, 2, 1, 7]
 
 
@@ -50,3 +51,15 @@ def test_crops_keep_their_published_range() -> None:
         ratios.append(width / height)
     assert 0.07 < min(shares) < 0.13 and 0.85 < max(shares) <= 1
     assert 0.65 < min(ratios) < 0.8 and 1.25 < max(ratios) < 1.5
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_resized_crops_of_training_are_an_image_librarys_of_boxes_of_their_own(flip: float) -> None:
+    pixels = torch.randint(0, 256, (5, 3, 12, 12), dtype=torch.uint8, generator=stream(2, "tests"))
+    found = augmented(pixels, Augmentation(crop="resized", crop_padding=0, flip=flip), stream(3, "tests"))
+    draws = stream(3, "tests")
+    boxes = [draw_box(12, draws) for _ in pixels]
+    assert len(set(boxes)) == 5
+    for seen, image, box in zip(found, pixels, boxes, strict=True):
+        expected = functional.resized_crop(image.float() / 255, *box, [12, 12], antialias=True)
+        torch.testing.assert_close(seen, expected.flip(-1) if flip else expected, rtol=1e-5, atol=1e-5)

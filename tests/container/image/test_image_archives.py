@@ -9,9 +9,8 @@ import docker
 import pytest
 
 from repblend.store import sha256
-from repro.image import image_contents, image_name
-from repro.image_archive import load, save
-from repro.image_export import export
+from repro.image.contents import image_contents, image_name
+from repro.image.transfer import export, load, save
 from tests.container.image.workspaces import forget
 
 

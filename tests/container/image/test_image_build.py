@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,18 +10,10 @@ import pytest
 from docker.errors import ImageNotFound
 
 from repblend.store import sha256
-from repro.image import image_contents, image_name
-from repro.image_build import BuildOptions, build, labels
-from tests.container.image.workspaces import (
-    COMMIT_DATE,
-    OTHERS,
-    PACKAGES,
-    commit_of,
-    forget,
-    locked,
-    make_workspace,
-    output_of,
-)
+from repro.image.build import BuildOptions, build, labels
+from repro.image.contents import image_contents, image_name
+from tests.container.image.conftest import OtherBuild
+from tests.container.image.workspaces import COMMIT_DATE, commit_another, commit_of, locked, make_workspace, output_of
 
 
 def test_the_image_is_named_by_its_lock_file(built: Path, engine: docker.DockerClient) -> None:
@@ -107,10 +98,7 @@ def test_a_second_build_gives_the_same_contents(built: Path, engine: docker.Dock
                                                 capsys: pytest.CaptureFixture[str]) -> None:
     before = (built / "docker/contents.json").read_bytes()
     replaced = engine.images.get(image_name(built)).id
-    (built / "note.txt").touch()
-    git = ["git", "-C", built, "-c", "user.name=test", "-c", "user.email=test@example.org"]
-    subprocess.run([*git, "add", "note.txt"], check=True)
-    subprocess.run([*git, "commit", "--quiet", "--message", "Another commit"], check=True)
+    commit_another(built, "note.txt")
     build(built, engine, options)
     printed = capsys.readouterr().out
     assert "Successfully installed antlr4" in printed  # not taken from the engine's cache
@@ -120,36 +108,12 @@ def test_a_second_build_gives_the_same_contents(built: Path, engine: docker.Dock
         engine.images.get(replaced)
 
 
-def test_another_lock_file_gives_another_image_and_says_what_changed(
-        built: Path, engine: docker.DockerClient, options: BuildOptions, tmp_path: Path,
-        capsys: pytest.CaptureFixture[str]) -> None:
-    root = make_workspace(tmp_path / "workspace", locked([*(set(PACKAGES) - {"emoji"}), *OTHERS]))
-    shutil.copyfile(built / "docker/contents.json", root / "docker/contents.json")
-    name = build(root, engine, options)
-    try:
-        printed = capsys.readouterr().out
-        assert name != image_name(built)
-        assert "docker/contents.json: CHANGED (emoji 2.16.0" in printed and "-> absent" in printed
-        assert "shortuuid absent -> 1.0.13" in printed
-        assert json.loads((root / "docker/contents.json").read_text())["distributions"]["shortuuid"]
-    finally:
-        forget(engine, name)
-
-
-def test_an_image_that_a_container_uses_stays_when_it_is_replaced(
-        engine: docker.DockerClient, options: BuildOptions, tmp_path: Path) -> None:
-    root = make_workspace(tmp_path / "workspace", locked(["iniconfig", "setuptools"]))
-    name = build(root, engine, options)
-    replaced = engine.images.get(name).id
-    container = engine.containers.create(replaced, network_mode="none")
-    try:
-        (root / "docker/Dockerfile").write_text((root / "docker/Dockerfile").read_text() + "ENV EDITED=yes\n")
-        build(root, engine, options)
-        assert engine.images.get(replaced).tags == [] and engine.images.get(name).id != replaced
-    finally:
-        container.remove()
-        forget(engine, replaced)
-        forget(engine, name)
+def test_another_lock_file_gives_another_image_and_says_what_changed(built: Path, other_build: OtherBuild) -> None:
+    printed = other_build.printed
+    assert image_name(other_build.root) != image_name(built)
+    assert "docker/contents.json: CHANGED (antlr4-python3-runtime 4" in printed and "-> absent, emoji 2.16.0" in printed
+    assert "shortuuid absent -> 1.0.13" in printed
+    assert json.loads((other_build.root / "docker/contents.json").read_text())["distributions"]["shortuuid"]
 
 
 def test_the_early_stage_is_not_left_behind(built: Path, engine: docker.DockerClient) -> None:
@@ -161,21 +125,11 @@ def test_the_history_tells_nothing_of_the_building_machine(built: Path, engine: 
     assert "wheelhouse" not in commands and "index" not in commands and "/context" not in commands
 
 
-def test_certificates_are_used_and_do_not_stay(engine: docker.DockerClient, options: BuildOptions, tmp_path: Path
-                                               ) -> None:
-    authorities = tmp_path / "authorities"
-    authorities.mkdir()
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=an-authority-of-ours",
-                    "-keyout", tmp_path / "key", "-out", authorities / "ours.crt"], check=True, capture_output=True)
-    root = make_workspace(tmp_path / "workspace", locked(["iniconfig", "setuptools"]))
-    name = build(root, engine, replace(options, authorities=authorities))
-    try:
-        line = (authorities / "ours.crt").read_text().splitlines()[5]
-        found = output_of(engine, name, "sh", "-c", f"grep -rlF '{line}' /etc /opt /usr/local /context 2>&1 || true",
-                          user="0")
-        assert found == "grep: /context: No such file or directory\n"
-    finally:
-        forget(engine, name)
+def test_certificates_are_used_and_do_not_stay(engine: docker.DockerClient, other_build: OtherBuild) -> None:
+    line = other_build.certificate.read_text().splitlines()[5]
+    found = output_of(engine, image_name(other_build.root), "sh", "-c",
+                      f"grep -rlF '{line}' /etc /opt /usr/local /context 2>&1 || true", user="0")
+    assert found == "grep: /context: No such file or directory\n"
 
 
 def failure(root: Path, engine: docker.DockerClient, options: BuildOptions) -> str:

@@ -8,11 +8,11 @@ from pathlib import Path
 import docker
 import pytest
 
-from repro import image_base
-from repro.image import image_name
-from repro.image_base import BASE_NAME, make_base
+from repro.image import build as image_base
+from repro.image.build import BASE_NAME, make_base
+from repro.image.contents import image_name
 from repro.workspace import workspace_environment
-from tests.container.image.workspaces import ROOT, make_workspace
+from tests.container.image.workspaces import ROOT, commit_another, forget, make_workspace
 
 COMMANDS = ("base", "build", "push", "pull", "save", "load", "export", "inspect")
 
@@ -38,12 +38,22 @@ def test_inspect_says_what_the_size_is_made_of(built: Path, engine: docker.Docke
     assert [name for _, name, _ in largest] == ["emoji", "setuptools", "antlr4-python3-runtime", "idna"]
 
 
-def test_build_records_the_contents_and_says_so(built: Path, base: str, wheelhouse: Path) -> None:
-    done = repro_image(built, "build", "--base", base, "--wheelhouse", wheelhouse, "--network", "none")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0].startswith("Step 1/")
-    assert done.stdout.endswith(f"docker/contents.json: the same contents as before; nothing has to run again.\n"
-                                f"{image_name(built)} is built. `repro image inspect` says what is in it.\n")
+def test_build_says_what_it_records_and_leaves_an_image_that_a_container_uses(
+        built: Path, base: str, wheelhouse: Path, engine: docker.DockerClient) -> None:
+    name = image_name(built)
+    replaced = engine.images.get(name).id
+    container = engine.containers.create(replaced, network_mode="none")
+    commit_another(built, "another note.txt")
+    try:
+        done = repro_image(built, "build", "--base", base, "--wheelhouse", wheelhouse, "--network", "none")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[0].startswith("Step 1/")
+        assert done.stdout.endswith(f"docker/contents.json: the same contents as before; nothing has to run again.\n"
+                                    f"{name} is built. `repro image inspect` says what is in it.\n")
+        assert engine.images.get(replaced).tags == [] and engine.images.get(name).id != replaced
+    finally:
+        container.remove()
+        forget(engine, replaced)
 
 
 def test_export_says_how_apptainer_takes_it(built: Path, engine: docker.DockerClient, tmp_path: Path) -> None:

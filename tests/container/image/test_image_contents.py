@@ -8,7 +8,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from repro.image import check_contents, differences, image_contents, image_name, record_contents
+from repro.image.contents import check_contents, differences, image_contents, image_name, record_contents
 from tests.container.image.workspaces import PACKAGES, output_of
 
 OLD = {"python": "3.11.2", "debian": {"libc6": "2.36-9"},

@@ -9,9 +9,8 @@ from pathlib import Path
 import docker
 import pytest
 
-from repro.image import image_name
-from repro.image_build import BuildOptions, build
-from repro.image_inspect import inspect
+from repro.image.build import BuildOptions, build
+from repro.image.contents import image_name, inspect
 from tests.container.image.workspaces import ROOT, output_of
 
 SITE_AUTHORITIES = Path("/usr/local/share/ca-certificates")

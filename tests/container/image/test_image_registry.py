@@ -12,8 +12,8 @@ import docker
 import pytest
 from docker.errors import ImageNotFound
 
-from repro.image import image_contents, image_name
-from repro.image_registry import pull, push
+from repro.image.contents import image_contents, image_name
+from repro.image.transfer import pull, push
 from tests.container.conftest import unavailable
 from tests.container.image.workspaces import forget
 

@@ -13,7 +13,7 @@ from docker.errors import ImageNotFound
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("antlr4-python3-runtime", "emoji", "idna", "setuptools")
 """The first exists only as a source archive, which the last builds."""
-OTHERS = ("iniconfig", "shortuuid")
+OTHER_PACKAGES = ("idna", "setuptools", "shortuuid")
 COMMIT_DATE = "2024-02-29T12:34:56+00:00"
 
 
@@ -34,6 +34,14 @@ def make_workspace(root: Path, lock: str) -> Path:
         subprocess.run([*git, *arguments], check=True,
                        env={"GIT_AUTHOR_DATE": COMMIT_DATE, "GIT_COMMITTER_DATE": COMMIT_DATE})
     return root
+
+
+def commit_another(root: Path, name: str) -> None:
+    """Commit a file beside the recipe: an image that is built now has another label, and so another id."""
+    (root / name).touch()
+    git = ["git", "-C", root, "-c", "user.name=test", "-c", "user.email=test@example.org"]
+    subprocess.run([*git, "add", name], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--message", "Another commit"], check=True)
 
 
 def commit_of(root: Path) -> str:

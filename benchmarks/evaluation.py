@@ -7,9 +7,9 @@ import torch
 
 from repblend.data.features import SplitFeatures
 from repblend.encoders.heads import HeadSpec
-from repblend.evaluation.evaluate import Evaluator
-from repblend.evaluation.protocol import HeadPair
+from repblend.evaluation.protocol import Evaluator
 from repblend.evaluation.student import Recipe
+from repblend.evaluation.towers import HeadPair
 
 SEEDS, EPOCHS = 5, 100
 

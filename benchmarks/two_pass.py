@@ -1,7 +1,7 @@
 """A straightforward implementation of the published two-pass procedure: the encoder runs again for every inner step.
 
-It is the yardstick of the benchmark and an oracle of the tests: written from the formulas of PAPER.md section 2 alone,
-it shares the projection head and the losses with the engine, and nothing else.
+It is the yardstick of the benchmark and an oracle of the tests: written from the formulas of paper/METHOD.md, section
+6, alone, it shares the projection head and the losses with the engine, and nothing else.
 """
 
 from collections.abc import Callable
@@ -9,14 +9,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from repblend.matching.blending import Blend
 from repblend.matching.gradient import Segment
 from repblend.matching.losses import cosine_logits
-from repblend.matching.step import InnerStep, Objective, PerModality, Student, SyntheticData
+from repblend.matching.student import InnerStep, PerModality, StudentLoss, SyntheticData, TwoTower
 
 
 def two_pass_gradient(data: SyntheticData, rates: PerModality, segment: Segment, steps: list[InnerStep],
-                      encode: Callable[[Tensor], Tensor], student: Student,
-                      objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
+                      encode: Callable[[Tensor], Tensor], student: TwoTower,
+                      objective: StudentLoss) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the matching loss (separate normalisers) and the gradients of the data.
 
     Args:
@@ -28,7 +29,7 @@ def two_pass_gradient(data: SyntheticData, rates: PerModality, segment: Segment,
         blend = step.perturbation
         features = student.represent(encode(source.images[step.indices]), theta.img)
         texts = source.texts[step.indices]
-        if blend is not None:
+        if isinstance(blend, Blend):
             features, texts = (blend.weight * x + (1 - blend.weight) * x[blend.permutation] for x in (features, texts))
         logits = cosine_logits(student.image(features, theta.img), student.text(texts, theta.txt),
                                objective.temperature)
@@ -53,8 +54,8 @@ def two_pass_gradient(data: SyntheticData, rates: PerModality, segment: Segment,
     gradients = {name: torch.zeros_like(value) for name, value in data.tensors().items()}
     for step, values in zip(steps, thetas, strict=False):  # second pass
         theta = PerModality(*(value.detach().requires_grad_() for value in values))
-        projection = sum(slope @ direction for slope, direction in
-                         zip(step_gradients(leaves, theta, step), directions, strict=True))
+        projection = torch.stack([slope @ direction for slope, direction in
+                                  zip(step_gradients(leaves, theta, step), directions, strict=True)]).sum()
         tensors = leaves.tensors()
         for name, gradient in zip(tensors, torch.autograd.grad(projection, list(tensors.values())), strict=True):
             gradients[name] += gradient

@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from repblend.stages.harness import compute_deterministically
+from benchmarks.timing import seconds_of
+from repblend.runtime.harness import compute_deterministically
 from repblend.streams import stream
-from repblend.ufc.batch_norm import MeasuredLayers
 from repblend.ufc.networks import build
-from repblend.ufc.objective import Objective
+from repblend.ufc.objective import MeasuredLayers, Objective
 
 ROUNDS = 7
 UNIT = "bound: forward and input-backward"
@@ -33,7 +33,8 @@ def main() -> None:
     compute_deterministically(1)
     for architecture, size, num_classes, num_compensators in CASES:
         print(f"\n{architecture}, {size} px, {num_classes} classes, {num_compensators} compensators at once")
-        seconds = measure(variants(architecture, size, num_classes, num_compensators))
+        timed = seconds_of(variants(architecture, size, num_classes, num_compensators), ROUNDS, time.process_time)
+        seconds = {name: statistics.median(values) for name, values in timed.items()}
         for name, value in seconds.items():
             print(f"  {name:<40} {1000 * value / num_compensators:8.2f} ms  {value / seconds[UNIT]:5.2f} x bound")
 
@@ -66,6 +67,7 @@ def with_hooks(teacher: nn.Module, images: Tensor, compensator: Tensor, labels: 
 
     def take(layer: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
         mean, var = inputs[0].mean((0, 2, 3)), inputs[0].transpose(0, 1).flatten(1).var(1, unbiased=False)
+        assert layer.running_mean is not None and layer.running_var is not None
         terms.append((var - layer.running_var).norm() + (mean - layer.running_mean).norm())
 
     hooks = [layer.register_forward_pre_hook(take) for layer in teacher.modules() if isinstance(layer, nn.BatchNorm2d)]
@@ -74,18 +76,6 @@ def with_hooks(teacher: nn.Module, images: Tensor, compensator: Tensor, labels: 
     for hook in hooks:
         hook.remove()
     return torch.autograd.grad(loss, leaf)[0]
-
-
-def measure(timed: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Return the median processor seconds of each variant, the variants taking turns after one round to warm up."""
-    seconds: dict[str, list[float]] = {name: [] for name in timed}
-    for number in range(rounds + 1):
-        for name, run in timed.items():
-            began = time.process_time()
-            run()
-            if number:
-                seconds[name].append(time.process_time() - began)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ values from here, not these objects.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -22,6 +22,7 @@ Model = TypeVar("Model", bound=Section)
 AugmentOp = Literal["Identity", "AutoContrast", "AutoContrast-lors", "AutoContrast-mtt-vl", "Equalize", "Brightness",
                     "Sharpness", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate"]
 LossName = Literal["kl", "bce", "wbce", "infonce", "cwcl", "mse"]
+LearnedPart = Literal["images", "texts", "similarity", "rates"]
 
 
 class Compute(Section):
@@ -262,6 +263,8 @@ class DistillSettings(Section):
     """Whether the second pass over the inner steps, which differentiates them, has the first one's dropout or draws its
     own. Released: different, so that its gradient is of other functions than those whose gradients were summed. Nothing
     changes for MTT-VL, which has one pass, or without dropout."""
+    learned: list[LearnedPart] = Field(min_length=1, default_factory=lambda: [*get_args(LearnedPart)])
+    """What is learned of a set; all else stays as it starts. Images are pixels, rates the students' learning rates."""
     optimiser: OuterOptimiser
     encoder_graph: Literal["keep", "recompute"]
     """Keep the encoder's graph between encoding and pull-back, or compute it again to save memory."""
@@ -273,6 +276,12 @@ class DistillSettings(Section):
     """Iterations between two checkpoints."""
     import_from: ImportSetFrom | None = None
     """Where to take the set from, as it is; nothing is distilled. For single cells."""
+
+    @model_validator(mode="after")
+    def _every_part_stands_once(self) -> Self:
+        if len(set(self.learned)) < len(self.learned):
+            raise ValueError(f"learned: {', '.join(self.learned)} names a part twice; take one out")
+        return self
 
 
 class Distill(Section):

@@ -1,5 +1,6 @@
 """The outer loop: it lowers the matching loss, resumes bit for bit, and stops before a bad update."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -14,7 +15,7 @@ from repblend.matching.distillation import CRITERIA, ENCODER_GRAPHS, Distillatio
 from repblend.matching.gradient import NORMALISERS
 from repblend.matching.heads import heads_gradient
 from repblend.matching.losses import LOSSES
-from repblend.matching.optimiser import Learned, LogRates, OuterRates, adam
+from repblend.matching.optimiser import PARTS, Learned, LogRates, OuterRates, adam, part_of
 from repblend.matching.similarity import LowRankSimilarity
 from repblend.matching.student import PerModality, StudentLoss
 
@@ -44,11 +45,11 @@ def encode(images: Tensor) -> Tensor:
     return torch.tanh(images.flatten(1)[:, :4] + images.flatten(1)[:, 4:8])
 
 
-def distillation(draws: Draws = DRAWS) -> Distillation:
+def distillation(draws: Draws = DRAWS, parts: Sequence[str] = PARTS) -> Distillation:
     generator = torch.Generator().manual_seed(2)
     learned = Learned(torch.randn(6, 3, 2, 2, generator=generator), torch.randn(6, 3, generator=generator),
                       LowRankSimilarity.identity(6, 2, 1.0, generator),
-                      PerModality(torch.tensor(0.05), torch.tensor(0.05)), LogRates)
+                      PerModality(torch.tensor(0.05), torch.tensor(0.05)), LogRates, parts)
     matcher = Matcher(partial(KeptGraph, encode=encode, chunk=2),
                       partial(heads_gradient, heads=(IMAGE, TEXT), objective=StudentLoss(LOSSES["infonce"], 0.1),
                               normaliser=NORMALISERS["separate"]))
@@ -62,9 +63,28 @@ def test_the_matching_loss_falls() -> None:
     assert sum(losses[-20:]) < 0.8 * sum(losses[:20])
 
 
+@pytest.mark.parametrize("parts", [PARTS, *([part] for part in PARTS), ["similarity", "rates"]], ids="+".join)
+def test_only_what_is_learned_moves(parts: Sequence[str]) -> None:
+    run = distillation(parts=parts)
+    before = {name: value.clone() for name, value in run.learned.tensors.items()}
+    for iteration in range(3):
+        run.iterate(iteration)
+    for name, value in run.learned.tensors.items():
+        assert torch.equal(value, before[name]) != (part_of(name) in parts), name
+        assert (value.grad is None) != (part_of(name) in parts), name
+
+
+def test_images_that_are_not_learned_are_not_pulled_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(KeptGraph, "pull_back")
+    distillation(parts=["texts", "similarity", "rates"]).iterate(0)
+    with pytest.raises(AttributeError, match="pull_back"):
+        distillation().iterate(0)
+
+
+@pytest.mark.parametrize("parts", [PARTS, ["texts", "rates"]], ids="+".join)
 @pytest.mark.parametrize("stop", [1, 4, 7])
-def test_a_restored_run_continues_bit_for_bit(stop: int) -> None:
-    straight, first, second = distillation(), distillation(), distillation()
+def test_a_restored_run_continues_bit_for_bit(stop: int, parts: Sequence[str]) -> None:
+    straight, first, second = (distillation(parts=parts) for _ in range(3))
     for iteration in range(8):
         straight.iterate(iteration)
     for iteration in range(stop):

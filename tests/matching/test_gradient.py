@@ -1,5 +1,7 @@
 """Matching gradients against their definitions: finite differences, and a brute-force truncated gradient."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from repblend.matching.distillation import KeptGraph
 from repblend.matching.gradient import (
     GRADIENTS,
     NORMALISERS,
+    SECOND_ORDER,
     MatchingGradient,
     Segment,
     constant_memory_gradient,
@@ -124,6 +127,29 @@ def test_unrolled_gradient_is_that_of_the_graph_through_all_steps(loss: str, ful
     truth = torch.autograd.grad(case.joint_loss(leaves, rates, None, joint), [*leaves.tensors().values(), *rates])
     for value, expected in zip([*ours.data.values(), *ours.rates], truth, strict=True):
         torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-12)
+
+
+SIMILARITY = ("similarity_diagonal", "similarity_left", "similarity_right")
+CONSTANTS = [("images",), ("texts",), SIMILARITY, ("images", "texts"), ("images", *SIMILARITY), ("texts", *SIMILARITY),
+             ("images", "texts", *SIMILARITY)]
+"""Names of tensors that a variant leaves as they are."""
+
+
+@pytest.mark.parametrize("second_order", SECOND_ORDER)
+@pytest.mark.parametrize("constant", CONSTANTS, ids=lambda names: "+".join(names))
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_gradients_of_what_is_learned_are_the_same_and_others_are_not_formed(name: str, constant: tuple[str, ...],
+                                                                             second_order: str) -> None:
+    case = Case("infonce")
+    whole = case.gradient(name)
+    data = replace(case.data, constant=frozenset(constant))
+    some = GRADIENTS[name](data, RATES, case.segment, case.steps, HEADS.student._replace(second_order=second_order),
+                           case.objective, NORMALISERS["separate"])
+    assert list(some.data) == [each for each in whole.data if each not in constant]
+    for each, value in some.data.items():
+        torch.testing.assert_close(value, whole.data[each], rtol=1e-11, atol=1e-13, msg=each)
+    torch.testing.assert_close(some.losses, whole.losses)
+    torch.testing.assert_close(some.rates, whole.rates, rtol=1e-11, atol=1e-13)
 
 
 def test_unrolled_rate_gradient_agrees_with_finite_differences() -> None:

@@ -1,5 +1,6 @@
 """The gradient of matched heads, whose first layers are never formed, against the one for any model by autograd."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -11,7 +12,7 @@ from repblend.matching.heads import heads_gradient
 from repblend.matching.losses import LOSSES
 from repblend.matching.similarity import IdentitySimilarity
 from repblend.matching.student import InnerStep, PerModality, StudentLoss, SyntheticData, draw_batches
-from tests.matching.test_gradient import HEADS, IMAGE, RATES, TEXT, Case
+from tests.matching.test_gradient import CONSTANTS, HEADS, IMAGE, RATES, TEXT, Case
 
 PERTURBATIONS = {"none": lambda generator: None, "blending": partial(draw_blend, 4, alpha=1.0),
                  "noise": partial(draw_noise, 4, level=0.5, image_width=5, text_width=3)}
@@ -48,6 +49,27 @@ def assert_same(ours: Matched, theirs: Matched) -> None:
 def test_two_segments_at_once_give_the_mean_of_both(loss: str, perturb: str, dropout: str | None) -> None:
     case = Case(loss, full=loss == "infonce", dropout=dropout)
     assert_same(*both(case, *two_segments(case, perturb), "joint" if loss == "kl" else "separate"))
+
+
+@pytest.mark.parametrize("constant", CONSTANTS, ids=lambda names: "+".join(names))
+def test_only_gradients_of_what_is_learned_are_formed(constant: tuple[str, ...]) -> None:
+    case = Case("wbce")
+    segments, students = two_segments(case, "blending")
+    whole, _ = both(case, segments, students, "separate")
+    case.data = replace(case.data, constant=frozenset(constant))
+    some, any_model = both(case, segments, students, "separate")
+    assert list(some.data) == [name for name in whole.data if name not in constant] == list(any_model.data)
+    assert all(torch.equal(value, whole.data[name]) for name, value in some.data.items())
+    assert some.losses == whole.losses and some.rates == whole.rates
+
+
+def test_the_rates_alone_need_no_second_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case("infonce")
+    case.data = replace(case.data, constant=frozenset(case.data.tensors()))
+    monkeypatch.delattr("repblend.matching.heads._curvature")
+    found = heads_gradient(case.data, RATES, [case.segment], [case.steps], (IMAGE, TEXT), case.objective,
+                           NORMALISERS["separate"])
+    assert not found.data and all(value != 0 for value in found.rates)
 
 
 def test_a_batch_larger_than_the_set_is_the_whole_set() -> None:

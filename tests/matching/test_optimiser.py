@@ -1,11 +1,14 @@
 """The outer optimiser, its memory across a restart, and the space of the inner learning rates."""
 
+import itertools
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
 
 from repblend.matching.optimiser import (
+    PARTS,
     RATE_SPACES,
     Learned,
     LinearRates,
@@ -14,6 +17,7 @@ from repblend.matching.optimiser import (
     OuterRates,
     RateSpace,
     adam,
+    part_of,
     sgd,
 )
 from repblend.matching.similarity import IdentitySimilarity, LowRankSimilarity
@@ -24,19 +28,20 @@ RATES = OuterRates(images=0.1, texts=0.2, similarity=0.3, rates=0.4)
 MOMENTA = Momenta(synthetic=0.5, rates=0.25, similarity=0.75)
 
 
-def some_learned(space: RateSpace = LinearRates) -> Learned:
+def some_learned(space: RateSpace = LinearRates, parts: Sequence[str] = PARTS) -> Learned:
     draws = torch.Generator().manual_seed(0)
     return Learned(torch.randn(3, 3, 2, 2, generator=draws), torch.randn(3, 4, generator=draws),
                    LowRankSimilarity.identity(3, 2, 1.0, draws), PerModality(torch.tensor(0.1), torch.tensor(0.2)),
-                   space)
+                   space, parts)
 
 
 def set_gradients(learned: Learned, seed: int) -> dict[str, torch.Tensor]:
     draws = torch.Generator().manual_seed(seed)
     data = {name: torch.randn(value.shape, generator=draws) for name, value in learned.tensors.items()
             if not name.startswith("lr_")}
+    wanted = {name: value for name, value in data.items() if name not in learned.constant}
     rates = PerModality(*torch.randn(2, generator=draws))
-    learned.set_gradients(data, rates)
+    learned.set_gradients(wanted, rates)
     return data | {"lr_img": rates.img, "lr_txt": rates.txt}
 
 
@@ -79,6 +84,35 @@ def test_rates_survive_their_space_and_clamp_from_below(space: str) -> None:
     torch.testing.assert_close(learned.rates, PerModality(torch.tensor(0.1), torch.tensor(0.2)))
     learned.clamp_rates(0.15)
     torch.testing.assert_close(learned.rates, PerModality(torch.tensor(0.15), torch.tensor(0.2)))
+
+
+@pytest.mark.parametrize("parts", [each for number in (1, 2, 3) for each in itertools.combinations(PARTS, number)],
+                         ids="+".join)
+@pytest.mark.parametrize("make", [lambda learned: sgd(learned, RATES, MOMENTA), lambda learned: adam(learned, RATES)],
+                         ids=["sgd", "adam"])
+def test_what_is_not_learned_keeps_its_bits_and_gets_no_gradient(make: object, parts: tuple[str, ...]) -> None:
+    some, whole = some_learned(LogRates, parts), some_learned(LogRates)
+    before = {name: value.clone() for name, value in some.tensors.items()}
+    optimisers = make(some), make(whole)
+    for seed in range(3):
+        for learned, optimiser in zip((some, whole), optimisers, strict=True):
+            set_gradients(learned, seed)
+            optimiser.step()
+            learned.clamp_rates(1e-3)
+    for name, value in some.tensors.items():
+        learned = part_of(name) in parts
+        assert (name in some.constant) != learned
+        assert torch.equal(value, before[name]) != learned
+        assert not learned or torch.equal(value, whole.tensors[name]), name
+    of_memory = {name.split("/")[1] for name in optimisers[0].tensors()}
+    assert of_memory == {name for name in some.tensors if part_of(name) in parts}
+
+
+def test_constant_rates_are_not_clamped() -> None:
+    learned = some_learned(LogRates, ["texts"])
+    before = {name: value.clone() for name, value in learned.tensors.items()}
+    learned.clamp_rates(0.15)
+    assert all(torch.equal(value, before[name]) for name, value in learned.tensors.items())
 
 
 def test_log_rates_follow_the_chain_rule() -> None:

@@ -111,6 +111,31 @@ def distilled(workspace: Path, folder: Path, **changes: Any) -> SyntheticSet:
     return SyntheticSet.read(Paths(folder).set(CELL))
 
 
+def parts_of(found: SyntheticSet) -> dict[str, list[torch.Tensor]]:
+    """The tensors of a set by what `learned` calls them."""
+    return {"images": [found.images], "texts": [found.texts], "similarity": [*found.similarity.tensors().values()],
+            "rates": [torch.tensor([found.lr_img, found.lr_txt])]}
+
+
+@pytest.mark.parametrize("learned", [["texts"], ["images"], ["similarity"], ["rates"], ["similarity", "rates"]],
+                         ids="+".join)
+def test_a_set_differs_from_the_pairs_that_it_started_from_in_what_is_learned_alone(
+        workspace: Path, tmp_path: Path, learned: list[str]) -> None:
+    changes = {"choose": "last", "learned": learned}
+    start = pose(CELL, context("distill", workspace, distill=changes).params.distill.settings(str(CELL)),
+                 context("distill", workspace, distill=changes).params, Paths(workspace))
+    initial = parts_of(start.synthetic_set(start.distillation().learned.tensors, {}))
+    for part, values in parts_of(distilled(workspace, tmp_path, distill=changes)).items():
+        same = all(torch.equal(value, before) for value, before in zip(values, initial[part], strict=True))
+        assert same != (part in learned), part
+
+
+def test_the_whole_is_learned_by_default_to_the_same_bytes(workspace: Path, tmp_path: Path) -> None:
+    changes = {"learned": ["rates", "similarity", "texts", "images"]}
+    distilled(workspace, tmp_path, distill=changes)
+    assert sha256(Paths(tmp_path).set(CELL)) == sha256(Paths(workspace).set(CELL))
+
+
 def test_dropout_changes_a_distillation_and_so_do_different_masks(workspace: Path, tmp_path: Path) -> None:
     dropping = {"heads": {"dropout": 0.3}}
     sets = [distilled(workspace, tmp_path / "same", **dropping, distill={"choose": "last"}),

@@ -80,12 +80,13 @@ class Distillation:
         # 3. Features of the distinct images drawn, once for all students and all their steps.
         drawn = torch.cat([step.indices for steps in students for step in steps]).unique()
         once = matcher.represent(learned.images, drawn)
-        data = SyntheticData(once.features(), learned.texts, learned.similarity)
+        data = SyntheticData(once.features(), learned.texts, learned.similarity, learned.constant)
         # 4. The students' steps, the matching loss and its gradient with respect to features.
         rates = learned.rates
         losses, gradients, rate_gradients = matcher.match(data, rates, segments, students)
-        # 5. The feature gradient carried back to the pixels, once.
-        gradients["images"] = once.pull_back(gradients["images"])
+        # 5. The feature gradient carried back to the pixels, once, where these are learned.
+        if "images" in gradients:
+            gradients["images"] = once.pull_back(gradients["images"])
         _check_finite(iteration, losses, gradients)
         # 6. One step of the outer optimiser.
         learned.set_gradients(gradients, rate_gradients)
@@ -193,7 +194,9 @@ Encode = Callable[[Tensor], Tensor]
 
 
 class Pixels:
-    """Images as they are: the students' own encoder looks at them, so nothing can be encoded once."""
+    """Images as they are: the students' own encoder looks at them, so nothing can be encoded once; or they are the
+    features of images that are not learned, encoded once and for all.
+    """
 
     def __init__(self, images: Tensor, drawn: Tensor) -> None:
         self._images = images

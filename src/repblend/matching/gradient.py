@@ -75,7 +75,7 @@ class MatchingGradient:
     losses: PerModality
     """L_img and L_txt, scalars; their sum is the reported matching loss, also with joint normalisation."""
     data: dict[str, Tensor]
-    """Gradients of `SyntheticData.tensors()`, by the same names."""
+    """Gradients of `SyntheticData.learned()`, by the same names."""
     rates: PerModality
     """Gradients of the inner learning rates, scalars; but for `unrolled_gradient` with separate normalisers, as
     published."""
@@ -164,7 +164,7 @@ def one_by_one(gradient: Callable[..., MatchingGradient], student: TwoTower, obj
                    for segment, steps in zip(segments, students, strict=True)]
         losses, rate_gradients = (PerModality(*map(_mean, zip(*values, strict=True)))
                                   for values in ([m.losses for m in matched], [m.rates for m in matched]))
-        return Matched(losses, {name: _mean([m.data[name] for m in matched]) for name in data.tensors()},
+        return Matched(losses, {name: _mean([m.data[name] for m in matched]) for name in data.learned()},
                        rate_gradients)
 
     return match
@@ -226,7 +226,7 @@ def _truncated(data: SyntheticData, rates: PerModality, segment: Segment, trace:
     directions = per_modality(lambda rate, residual, distance: -2 * rate * residual / distance,
                               rates, residuals, normaliser(distances))
     gradients = _zeros(data)
-    for step, data_gradient in zip(steps, data_gradients, strict=True):
+    for step, data_gradient in zip(steps, data_gradients, strict=True) if gradients else ():
         _add(gradients, data_gradient(directions), step.indices)
     rate_gradients = per_modality(lambda residual, total, distance: -2 * (residual @ total) / distance,
                                   residuals, trace.gradient_sum, distances)
@@ -238,7 +238,7 @@ def _matching_losses(residuals: PerModality, distances: PerModality) -> PerModal
 
 
 def _zeros(data: SyntheticData) -> dict[str, Tensor]:
-    return {name: torch.zeros_like(value) for name, value in data.tensors().items()}
+    return {name: torch.zeros_like(value) for name, value in data.learned().items()}
 
 
 def _add(totals: dict[str, Tensor], gradients: dict[str, Tensor], indices: Tensor) -> None:
@@ -330,11 +330,14 @@ def step_graph(data: SyntheticData, theta: PerModality, step: InnerStep, student
 
 
 def _batch_leaves(data: SyntheticData, step: InnerStep) -> tuple[dict[str, Tensor], SyntheticData]:
-    """New leaves: images and texts of the batch, all parameters of the similarity; and the batch that they make."""
+    """New leaves, of what is learned: images and texts of the batch, all parameters of the similarity; and the batch
+    that they make, with what is constant.
+    """
     tensors = data.tensors() | {"images": data.images[step.indices], "texts": data.texts[step.indices]}
-    leaves = {name: value.detach().requires_grad_() for name, value in tensors.items()}
-    similarity = data.similarity.with_tensors(leaves).rows(step.indices)
-    return leaves, SyntheticData(leaves["images"], leaves["texts"], similarity)
+    leaves = {name: value.detach().requires_grad_() for name, value in tensors.items() if name not in data.constant}
+    batch = tensors | leaves
+    similarity = data.similarity.with_tensors(batch).rows(step.indices)
+    return leaves, SyntheticData(batch["images"], batch["texts"], similarity)
 
 
 def _data_gradient_forward(data: SyntheticData, theta: PerModality, step: InnerStep, student: TwoTower,

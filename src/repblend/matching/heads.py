@@ -42,7 +42,8 @@ def heads_gradient(data: SyntheticData, rates: PerModality, segments: Sequence[S
     """Return the matching losses and TESLA's gradient, averaged over the segments.
 
     Args:
-        data: features (N, D_in) of both modalities and the similarity; gradients are returned, never accumulated.
+        data: features (N, D_in) of both modalities and the similarity; gradients of what is learned of it are
+            returned, never accumulated.
         rates: inner learning rates eta, scalars.
         segments: S stretches of expert trajectories.
         students: for each, the K draws of its student; all batches have the same size.
@@ -65,8 +66,10 @@ def heads_gradient(data: SyntheticData, rates: PerModality, segments: Sequence[S
     rate_gradients = -2 * (against - rate * size + (left * rest).sum(1)) / distances
     factor = -2 * rate / torch.cat(normaliser(PerModality(*distances.split(num_segments))))  # direction = factor R
     direction = Direction.of(sides[0].spec.d, factor, away - rate[:, None, None] * spanned, left)
-    curvature = _curvature(steps, direction, objective)
-    gradients = _data_gradient(data, draws.indices, sides, curvature, in_rows, factor, rate)
+    gradients = dict[str, Tensor]()
+    if data.learned():  # the inner rates alone need no second pass
+        curvature = _curvature(steps, direction, objective)
+        gradients = _data_gradient(data, draws.indices, sides, curvature, in_rows, factor, rate)
 
     def mean(values: Tensor) -> PerModality:
         return PerModality(*values.view(2, -1).mean(1))
@@ -328,14 +331,17 @@ def _data_gradient(data: SyntheticData, indices: Tensor, sides: Sequence[Side], 
     within = curvature.within - rate[:, None, None] * (straight @ in_rows.mT)
     for name, side, *products in zip(("images", "texts"), sides, *(each.split(num_segments) for each in (
             straight, curvature.bent, within)), strict=True):
+        if name in data.constant:
+            continue
         total = torch.zeros_like(side.rows[0])
         for own, bent, inside, rows, away, first in zip(*products, _each(side.rows, num_segments), side.steps,
                                                         side.first, strict=True):
             total.addmm_(own, away).addmm_(bent, first).addmm_(inside, rows)
         found[name] = total[:len(data.images)] / num_segments
-    leaves = {name: value.detach().requires_grad_() for name, value in data.similarity.tensors().items()}
+    values = data.similarity.tensors()
+    leaves = {name: value.detach().requires_grad_() for name, value in values.items() if name not in data.constant}
     if leaves:
-        batches = data.similarity.with_tensors(leaves).batch(indices)
+        batches = data.similarity.with_tensors(values | leaves).batch(indices)
         found |= dict(zip(leaves, pulled_back([batches], [torch.stack(curvature.targets) / num_segments],
                                               list(leaves.values())), strict=True))
     return found

@@ -3,12 +3,13 @@
     published: v <- mu v + gradient,    p <- p - lr v        (v starts as the first gradient)
     rates in log space: the optimiser moves ln eta, whose gradient is eta d L / d eta
 
-(`paper/METHOD.md`, section 7.) Pairs that no batch drew still move by their momentum.
+(`paper/METHOD.md`, section 7.) Pairs that no batch drew still move by their momentum. A variant may learn some of the
+parts alone, say texts: all others keep the bits that they started with.
 
 Shapes: N pairs, D_txt width of the text embeddings.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,13 @@ from repblend.matching.similarity import Similarity
 from repblend.matching.student import PerModality
 
 RATE_NAMES = ("lr_img", "lr_txt")
+PARTS = ("images", "texts", "similarity", "rates")
+"""What can be learned, as `params.yaml` names it; each has an outer learning rate of its own."""
+
+
+def part_of(name: str) -> str:
+    """Return the part that a learned tensor belongs to, by the name of the tensor."""
+    return {"images": "images", "texts": "texts"}.get(name, "rates" if name in RATE_NAMES else "similarity")
 
 
 class RateSpace(NamedTuple):
@@ -40,14 +48,23 @@ RATE_SPACES = {"linear": LinearRates, "log": LogRates}
 
 
 class Learned:
-    """Everything that is learned, by name: the leaves that the optimiser updates in place."""
+    """Everything that a set consists of, by name: the leaves that the optimiser updates in place, and constants."""
 
     def __init__(self, images: Tensor, texts: Tensor, similarity: Similarity, rates: PerModality,
-                 rate_space: RateSpace) -> None:
+                 rate_space: RateSpace, parts: Collection[str] = PARTS) -> None:
+        """Copy the values to start from.
+
+        Args:
+            images: (N, 3, H, W).
+            texts: (N, D_txt).
+            rates: inner learning rates, scalars.
+            parts: those of `PARTS` that are learned; all others are constant.
+        """
         self._similarity, self._space = similarity, rate_space
         raw = {name: rate_space.to_raw(rate) for name, rate in zip(RATE_NAMES, rates, strict=True)}
         values = {"images": images, "texts": texts} | similarity.tensors() | raw
         self.tensors = {name: value.detach().clone() for name, value in values.items()}
+        self.constant = frozenset(name for name in self.tensors if part_of(name) not in parts)
 
     @property
     def images(self) -> Tensor:
@@ -66,15 +83,17 @@ class Learned:
         return PerModality(*(self._space.to_rate(self.tensors[name]) for name in RATE_NAMES))
 
     def set_gradients(self, data: dict[str, Tensor], rates: PerModality) -> None:
-        """Set (not accumulate) the gradient of every leaf."""
+        """Set (not accumulate) the gradient of every leaf; those of the rates are ignored where these are constant."""
         raw = {name: self._space.raw_gradient(gradient, rate)
-               for name, gradient, rate in zip(RATE_NAMES, rates, self.rates, strict=True)}
+               for name, gradient, rate in zip(RATE_NAMES, rates, self.rates, strict=True) if name not in self.constant}
         for name, gradient in (data | raw).items():
             self.tensors[name].grad = gradient
 
     def clamp_rates(self, minimum: float) -> None:
-        """Raise each inner learning rate to a minimum; below that nothing changes."""
+        """Raise each inner learning rate that is learned to a minimum; below that nothing changes."""
         for name, rate in zip(RATE_NAMES, self.rates, strict=True):
+            if name in self.constant:  # there and back from log space, a rate may lose its last bit
+                continue
             self.tensors[name].copy_(self._space.to_raw(rate.clamp(min=minimum)))
 
 
@@ -113,10 +132,11 @@ class OuterOptimiser:
     @torch.no_grad()
     def step(self, factor: float = 1.0) -> None:
         """Move everything that is learned by its gradient, at this factor of the learning rates."""
-        groups = {"images": "images", "texts": "texts"} | dict.fromkeys(RATE_NAMES, "rates")
         for name, value in self._learned.tensors.items():
+            if name in self._learned.constant:
+                continue
             assert value.grad is not None, name
-            group = groups.get(name, "similarity")
+            group = part_of(name)
             self._update(group, value, value.grad, self._memory[name], getattr(self._rates, group) * factor)
 
     def tensors(self) -> dict[str, Tensor]:

@@ -100,16 +100,22 @@ class SyntheticData:
     texts: Tensor
     """(N, D_txt) raw text embeddings."""
     similarity: Similarity
+    constant: frozenset[str] = frozenset()
+    """Names of the tensors that are not learned: gradients with respect to these are never formed."""
 
     def tensors(self) -> dict[str, Tensor]:
         return {"images": self.images, "texts": self.texts} | self.similarity.tensors()
+
+    def learned(self) -> dict[str, Tensor]:
+        """Return the tensors that gradients are wanted of, by name; none where only the inner rates are learned."""
+        return {name: value for name, value in self.tensors().items() if name not in self.constant}
 
     def rows(self, indices: Tensor) -> "SyntheticData":
         """Return a batch: these pairs (B,), with the similarity among them."""
         return SyntheticData(self.images[indices], self.texts[indices], self.similarity.rows(indices))
 
     def with_tensors(self, tensors: dict[str, Tensor]) -> "SyntheticData":
-        return SyntheticData(tensors["images"], tensors["texts"], self.similarity.with_tensors(tensors))
+        return SyntheticData(tensors["images"], tensors["texts"], self.similarity.with_tensors(tensors), self.constant)
 
     def as_leaves(self) -> "SyntheticData":
         """Return the same values as new leaves that gradients can be taken with respect to."""

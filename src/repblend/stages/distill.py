@@ -39,6 +39,7 @@ from repblend.matching.distillation import (
     History,
     Matcher,
     Pixels,
+    Recomputed,
 )
 from repblend.matching.gradient import GRADIENTS, NORMALISERS, MatchSegments, one_by_one, with_fastest_second_order
 from repblend.matching.heads import heads_gradient
@@ -157,7 +158,8 @@ class Problem:
         settings, optimiser, device = self.settings, self.settings.optimiser, self.params.compute.device
         rates = PerModality(torch.tensor(settings.initial_lr_img), torch.tensor(settings.initial_lr_txt))
         learned = Learned(self.initial_images.to(device), self.features.texts_of(self.initial_pairs).to(device),
-                          self._similarity().to(device), on(device, rates), RATE_SPACES[settings.rate_space])
+                          self._similarity().to(device), on(device, rates), RATE_SPACES[settings.rate_space],
+                          settings.learned)
         draws = Draws(self.params.seed, settings.segments, settings.inner_steps, settings.batch_size, self._perturb(),
                       settings.expert_span, settings.max_start, self.model.towers.draw_masks, settings.dropout_masks)
         objective = StudentLoss(LOSSES[settings.loss], LOGIT_TEMPERATURES[settings.logit_scale](settings.temperature))
@@ -188,6 +190,10 @@ class Problem:
             return Pixels
         graph, encode, chunk = (ENCODER_GRAPHS[self.settings.encoder_graph], self.encoder.encode,
                                 self.params.compute.encoder_chunk)
+        if "images" not in self.settings.learned:
+            images = self.initial_images.to(self.params.compute.device)
+            features = Recomputed(images, torch.arange(len(images), device=images.device), encode, chunk).features()
+            return lambda images, drawn: Pixels(features, drawn)
         return lambda images, drawn: graph(images, drawn, encode, chunk)
 
     def _match(self, objective: StudentLoss) -> MatchSegments:
@@ -250,9 +256,12 @@ def pose(cell: Cell, settings: DistillSettings, params: Params, paths: Paths) ->
     """Read everything that the distillation of a cell needs.
 
     Raises:
-        ValueError: a file is missing or damaged.
+        ValueError: a file is missing or damaged, or nothing would be learned.
     """
     method = find_method(cell.base_method)
+    if method.similarity == "identity" and settings.learned == ["similarity"]:
+        raise ValueError(f"distill.cells.{cell}: learned: the similarity alone, but {method.title} has the identity, "
+                         "which has no parameters; name another part as well")
     features, encoder = read_features(paths.features), image_encoder_of(params)
     train = annotations_of(params, paths).train
     candidates = INITIAL_CANDIDATES[settings.initial_pairs](features.train_image_index, params.seed)

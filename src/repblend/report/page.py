@@ -22,6 +22,7 @@ from nbformat.v4 import new_output
 
 from repblend.progress import TerminalHandler, progress
 from repblend.records.base import Traced
+from repblend.report import screen
 from repblend.report.markup import TEMPLATE, part, source_html, table_html
 from repblend.report.table import Table, write_table
 from repblend.runtime.context import repository_of
@@ -32,6 +33,10 @@ from repblend.store import atomic_path, write_bytes
 
 class Traceable(Protocol):
     """The records of a workspace."""
+
+    @property
+    def root(self) -> Path:
+        """Return the workspace."""
 
     @property
     def unfit(self) -> Mapping[Path, str]:
@@ -59,6 +64,23 @@ class ReportSection:
     """Whose records it shows, names of folders in `records`; without any of them there is nothing to show."""
     has_cells: Callable[[Any], bool] = lambda records: True
     """From the records to whether the workspace's grid has cells that the section shows, run or not."""
+
+
+@dataclass(frozen=True)
+class FirstScreen(Generic[Recorded]):
+    """What the first screen of a report shows, made of records; `screen` has what its parts are."""
+
+    claims: Callable[[Recorded], Sequence[screen.Claim]]
+    rule: str
+    """When a claim holds."""
+    comparisons: Callable[[Recorded], Table]
+    """Everything behind the claims."""
+    pictured: Callable[[Recorded], Sequence[screen.Picture]]
+    picture_words: Sequence[str]
+    """What the image before, the one after and the difference are called."""
+    figure: str
+    """Whose files hold the same pictures."""
+    plot: Callable[[Recorded], screen.Plot]
 
 
 class LeftOut(NamedTuple):
@@ -141,11 +163,38 @@ class Notebook(Generic[Recorded]):
 
     read: Callable[[Path], Recorded]
     tables: Tables
+    first: FirstScreen[Recorded]
 
     def records(self) -> Recorded:
         """Return the workspace's records."""
         shown = _shown.get()
         return shown.records if shown else self.read(Path("..").resolve())  # readers keep what they read, by folder
+
+    @property
+    def profile(self) -> str | None:
+        """The name of the workspace's profile; None for the default one, in the clone's root."""
+        root = self.records().root.resolve()
+        return None if repository_of(root) == root else root.name
+
+    def verdicts(self) -> HTML:
+        """Show which claims hold here, and, folded, every comparison behind them."""
+        records, first = self.records(), self.first
+        return HTML(screen.verdicts_html(first.claims(records), first.rule, part(
+            "folded", summary="Every comparison, with deviations", content=table_html(first.comparisons(records)))))
+
+    def pictures(self) -> HTML:
+        """Show images before and after."""
+        return HTML(screen.pictures_html(self.first.pictured(self.records()), self.first.picture_words,
+                                         self.first.figure))
+
+    def plot(self) -> HTML:
+        """Show what sets reach by budget."""
+        return HTML(screen.plot_html(self.first.plot(self.records())))
+
+    def origin(self) -> HTML:
+        """Show what computed the records, and how to check them."""
+        records = self.records()
+        return HTML(screen.origin_html(records.root, records.sources(), self.profile))
 
     def left_out(self) -> HTML:
         """Show which sections and which records the report leaves out."""

@@ -9,47 +9,19 @@ from typing import Any
 
 from IPython.display import HTML
 
-from repblend.report import first, screen
+from repblend.report import first
 from repblend.report.grid_records import GridRecords
-from repblend.report.markup import definitions_html, part, table_html
-from repblend.report.page import Notebook
+from repblend.report.markup import definitions_html, part
+from repblend.report.page import FirstScreen, Notebook
 from repblend.report.sections import TABLES, has_lors
 from repblend.report.studies import ablated
-from repblend.runtime.context import repository_of
 from repblend.titles import EMBEDDED, data_title, title
 
-_notebook = Notebook(cache(GridRecords.of), TABLES)
+_notebook = Notebook(cache(GridRecords.of), TABLES, FirstScreen(
+    first.claims, first.RULE, first.orderings_table, first.pictured, first.PAIR_WORDS, "specimens", first.recall_plot))
+verdicts, pictures, plot, origin = _notebook.verdicts, _notebook.pictures, _notebook.plot, _notebook.origin
 table, folded, figure, sources = _notebook.table, _notebook.folded, _notebook.figure, _notebook.sources
 tabs, left_out = _notebook.tabs, _notebook.left_out
-
-
-def verdicts() -> HTML:
-    """Show which of the paper's orderings hold here, and, folded, every comparison behind them."""
-    records = _notebook.records()
-    return HTML(screen.verdicts_html(first.claims(records), first.RULE, part(
-        "folded", summary="Every comparison, with deviations",
-        content=table_html(first.orderings_table(records)))))
-
-
-def pictures() -> HTML:
-    """Show pairs before and after distillation."""
-    return HTML(screen.pictures_html(first.pictured(_notebook.records()), first.PAIR_WORDS, "specimens"))
-
-
-def plot() -> HTML:
-    """Show recall by budget."""
-    return HTML(screen.plot_html(first.recall_plot(_notebook.records())))
-
-
-def origin() -> HTML:
-    """Show what computed the records, and how to check them."""
-    records = _notebook.records()
-    return HTML(screen.origin_html(records.root, records.sources(), _profile(records)))
-
-
-def _profile(records: GridRecords) -> str | None:
-    root = records.root.resolve()
-    return None if repository_of(root) == root else root.name
 
 
 def words(passage: str) -> HTML:
@@ -69,7 +41,7 @@ def words(passage: str) -> HTML:
                              for record in distilled if record and record.course}),
         "has_lors": has_lors(records),
         "is_cc3m": records.is_of("cc3m"),
-        "profile": _profile(records),
+        "profile": _notebook.profile,
     }
     return HTML(part(passage, "words.html.j2", run=run))
 

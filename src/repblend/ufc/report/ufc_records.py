@@ -49,6 +49,11 @@ class UfcRecords:
         """Find the records of a workspace; raises `ValueError` as `read_ufc_params` and `unfit_records` do."""
         return cls(UfcPaths(root), read_ufc_params(root / "params.yaml"), unfit_records(root, UfcContext.pipeline))
 
+    @property
+    def root(self) -> Path:
+        """The workspace."""
+        return self.paths.root
+
     def cells(self, *budgets: int) -> list[StudentCell]:
         """Return the cells of some budgets, by default all, in the order of tables: real images first, UFC last."""
         validation = self.params.validation
@@ -79,7 +84,7 @@ class UfcRecords:
 
     def file(self, kind: type[Traced], cell: object) -> str:
         """The path of a record in the workspace, as tables name it."""
-        return self.paths.record(STAGES[kind], cell).relative_to(self.paths.root).as_posix()
+        return self.paths.record(STAGES[kind], cell).relative_to(self.root).as_posix()
 
     def sources(self) -> dict[str, Traced]:
         """Return every record by its path in the workspace, in the order of the pipeline; raises as `find`."""
@@ -88,7 +93,7 @@ class UfcRecords:
             alone = self.paths.record(stage)
             for path in (alone, *sorted((alone.parent / stage).glob("*/record.json"))):
                 if path.is_file() and path not in self.unfit:
-                    found[path.relative_to(self.paths.root).as_posix()] = kind.read(path)
+                    found[path.relative_to(self.root).as_posix()] = kind.read(path)
         return found
 
 

@@ -15,16 +15,18 @@ from repblend.evaluation.towers import one_by_one
 from repblend.matching.distillation import Pixels
 from repblend.matching.gradient import NORMALISERS, unrolled_gradient
 from repblend.matching.losses import LOSSES, cosine_logits
-from repblend.matching.optimiser import Learned, LinearRates, Momenta, OuterOptimiser, OuterRates, sgd
+from repblend.matching.optimiser import Learned, Momenta, OuterOptimiser, OuterRates, sgd
 from repblend.matching.similarity import IdentitySimilarity
 from repblend.matching.student import Masks, PerModality, StudentLoss, SyntheticData, TwoTower, per_modality
 from repblend.parity.fixture import Fixture, encoder_tower, recorded_head
 from repblend.parity.replays import (
     KEPT_CANDIDATES,
-    RECORDED_NAMES,
+    initial,
     look_at,
+    outer_step,
     published_names,
     recorded_segment,
+    recorded_state,
     recorded_steps,
 )
 
@@ -38,10 +40,8 @@ def _student(fixture: Fixture) -> TwoTower:
 
 def replay_distillation(fixture: Fixture) -> dict[str, Tensor]:
     """Run the recorded iterations with the recorded draws; return every recorded output under its name."""
-    number, num_pairs = fixture.number, fixture.integer("cfg_num_pairs")
-    rates = PerModality(*(fixture.tensor(f"init_syn_lr_{side}").to(fixture.precision) for side in ("img", "txt")))
-    learned = Learned(fixture.tensor("init_images"), fixture.tensor("init_texts"), IdentitySimilarity(num_pairs), rates,
-                      LinearRates)
+    number = fixture.number
+    learned = initial(fixture, IdentitySimilarity(fixture.integer("cfg_num_pairs")))
     momentum = number("cfg_momentum")
     optimiser = sgd(learned, OuterRates(images=number("cfg_outer_lr_img"), texts=number("cfg_outer_lr_txt"),
                                         similarity=0.0, rates=number("cfg_outer_lr_lr")),
@@ -54,7 +54,7 @@ def replay_distillation(fixture: Fixture) -> dict[str, Tensor]:
 def _iterate(fixture: Fixture, prefix: str, learned: Learned, optimiser: OuterOptimiser,
              objective: StudentLoss) -> dict[str, Tensor]:
     student = _student(fixture)
-    outputs = {f"before_{RECORDED_NAMES[name]}": value.clone() for name, value in learned.tensors.items()}
+    outputs = recorded_state("before_", learned)
     steps = recorded_steps(fixture, prefix)
     once = Pixels(learned.images, torch.cat([step.indices for step in steps]).unique())
     data = SyntheticData(once.features(), learned.texts, learned.similarity)
@@ -68,12 +68,7 @@ def _iterate(fixture: Fixture, prefix: str, learned: Learned, optimiser: OuterOp
     for side in PerModality._fields:
         outputs[f"{side}_theta"] = torch.stack([getattr(theta, side) for theta in thetas])
         outputs[f"{side}_inner_grad"] = torch.stack([getattr(slope, side) for slope in slopes])
-    result.data["images"] = once.pull_back(result.data["images"])
-    learned.set_gradients(result.data, result.rates)
-    outputs |= {f"grad_{RECORDED_NAMES[name]}": value.grad for name, value in learned.tensors.items()
-                if value.grad is not None}
-    optimiser.step()
-    outputs |= {f"after_{RECORDED_NAMES[name]}": value.clone() for name, value in learned.tensors.items()}
+    outputs |= outer_step("", once, result, learned, optimiser)
     return {prefix + name: value for name, value in outputs.items()}
 
 

@@ -110,7 +110,7 @@ def replay_distillation(fixture: Fixture) -> dict[str, Tensor]:
     student = TwoTower(image_tower, recorded_head(fixture, "txt"))
     encode = frozen_encoder(fixture) if frozen else None
     objective = StudentLoss(LOSSES[fixture.text("cfg_loss_type").lower()], fixture.number("cfg_temperature"))
-    learned = _initial(fixture)
+    learned = initial(fixture, _similarity(fixture))
     optimiser = sgd(learned, *_outer_settings(fixture))
     outputs: dict[str, Tensor] = {}
     for iteration in range(fixture.integer("cfg_num_iterations")):
@@ -120,7 +120,7 @@ def replay_distillation(fixture: Fixture) -> dict[str, Tensor]:
 
 def _iterate(fixture: Fixture, prefix: str, learned: Learned, optimiser: OuterOptimiser, student: TwoTower,
              objective: StudentLoss, encode: Callable[[Tensor], Tensor] | None) -> dict[str, Tensor]:
-    outputs = {f"{prefix}before_{RECORDED_NAMES[name]}": value.clone() for name, value in learned.tensors.items()}
+    outputs = recorded_state(f"{prefix}before_", learned)
     steps, segment = recorded_steps(fixture, prefix), recorded_segment(fixture, prefix)
     drawn = torch.cat([step.indices for step in steps]).unique()
     once = KeptGraph(learned.images, drawn, encode, 5) if encode else Pixels(learned.images, drawn)
@@ -133,12 +133,7 @@ def _iterate(fixture: Fixture, prefix: str, learned: Learned, optimiser: OuterOp
     for suffix, passed in (("first", steps), ("second", [step._replace(masks=step.gradient_masks) for step in steps])):
         outputs |= {prefix + name: value for name, value in _of_a_pass(
             suffix, passed, result.trace.thetas, data, student, objective).items()}
-    result.data["images"] = once.pull_back(result.data["images"])
-    learned.set_gradients(result.data, result.rates)
-    outputs |= {f"{prefix}grad_{RECORDED_NAMES[name]}": value.grad for name, value in learned.tensors.items()
-                if value.grad is not None}
-    optimiser.step()
-    outputs |= {f"{prefix}after_{RECORDED_NAMES[name]}": value.clone() for name, value in learned.tensors.items()}
+    outputs |= outer_step(prefix, once, result, learned, optimiser)
     if not math.isnan(fixture.number("cfg_clamp_lr")):
         learned.clamp_rates(fixture.number("cfg_clamp_lr"))
     return outputs
@@ -166,6 +161,22 @@ def _of_a_pass(suffix: str, steps: list[InnerStep], thetas: list[PerModality], d
             f"txt_grad_{suffix}": torch.stack([slope.txt for slope in slopes])}
 
 
+def recorded_state(prefix: str, learned: Learned) -> dict[str, Tensor]:
+    """Return copies of what is learned, under the recorded names."""
+    return {f"{prefix}{RECORDED_NAMES[name]}": value.clone() for name, value in learned.tensors.items()}
+
+
+def outer_step(prefix: str, once: KeptGraph | Pixels, result: MatchingGradient, learned: Learned,
+               optimiser: OuterOptimiser) -> dict[str, Tensor]:
+    """Take the step of the outer loop; return the gradients, and what is learned after it, under the recorded names."""
+    result.data["images"] = once.pull_back(result.data["images"])
+    learned.set_gradients(result.data, result.rates)
+    outputs = {f"{prefix}grad_{RECORDED_NAMES[name]}": value.grad for name, value in learned.tensors.items()
+               if value.grad is not None}
+    optimiser.step()
+    return outputs | recorded_state(f"{prefix}after_", learned)
+
+
 def look_at(step: InnerStep, theta: PerModality, data: SyntheticData, student: TwoTower,
             objective: StudentLoss) -> tuple[Tensor, Tensor, PerModality]:
     """Return a step's loss, its logits (B, B), and the loss's gradient in theta, (P,) each."""
@@ -180,11 +191,10 @@ def look_at(step: InnerStep, theta: PerModality, data: SyntheticData, student: T
     return loss.detach(), seen[0], PerModality(*torch.autograd.grad(loss, leaves))
 
 
-def _initial(fixture: Fixture) -> Learned:
-    rates = PerModality(fixture.tensor("init_syn_lr_img"), fixture.tensor("init_syn_lr_txt"))
-    rates = PerModality(*(rate.to(fixture.precision) for rate in rates))
-    return Learned(fixture.tensor("init_images"), fixture.tensor("init_texts"), _similarity(fixture), rates,
-                   LinearRates)
+def initial(fixture: Fixture, similarity: Similarity) -> Learned:
+    """Return what the recorded iterations start from."""
+    rates = PerModality(*(fixture.tensor(f"init_syn_lr_{side}").to(fixture.precision) for side in ("img", "txt")))
+    return Learned(fixture.tensor("init_images"), fixture.tensor("init_texts"), similarity, rates, LinearRates)
 
 
 def _similarity(fixture: Fixture) -> Similarity:

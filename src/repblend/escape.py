@@ -7,7 +7,6 @@ passes them through here, and only here, before it adds markup of its own. Signs
 
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
 
 if TYPE_CHECKING:
     import jinja2
@@ -23,7 +22,6 @@ _LATEX = str.maketrans({
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What makes a spreadsheet take a text for a formula, in either width."""
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-LINKS = ("http", "https")
 
 
 def visible(words: str) -> str:
@@ -44,14 +42,6 @@ def latex(words: str) -> str:
 def markdown(words: str) -> str:
     """Return a text for GitHub's Markdown, on one line, also in a table: no link, no HTML, no heading, no list."""
     return _MARKDOWN.sub(r"\\\g<0>", one_line(words).replace("&", "&amp;"))
-
-
-def markdown_link(words: str, address: str) -> str:
-    """Return a Markdown link, or the text alone if the address is none of the web."""
-    parts = urlsplit(address.strip())
-    if parts.scheme not in LINKS or not parts.netloc:
-        return markdown(words)
-    return f"[{markdown(words)}]({quote(address.strip(), safe=':/?#@!$&,;=%~')})"
 
 
 def csv_cell(words: str) -> str:

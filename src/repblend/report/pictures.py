@@ -57,7 +57,8 @@ def _draw_pair(panels: Sequence[Axes], pair: Picture) -> None:
     for heading, captions in pair.captions:
         _write(panels[-1], line, heading, QUIET)
         for number, each in enumerate(captions):
-            _write(panels[-1], line + 1 + number, *_wrapped(each, lines=1))
+            first = textwrap.wrap(each, CHARACTERS, max_lines=1, placeholder=" …")
+            _write(panels[-1], line + 1 + number, *(first or [""]))
         line += len(captions) + 2
 
 
@@ -65,10 +66,6 @@ def _write(panel: Axes, line: int, words: str, shade: str = "black") -> None:
     # Captions are other people's text: a dollar sign in one must not start a formula.
     panel.text(0, 1 - (line + 0.5) / LINES, words, transform=panel.transAxes, va="center", fontsize=7.5, color=shade,
                parse_math=False)
-
-
-def _wrapped(words: str, lines: int) -> list[str]:
-    return textwrap.wrap(words, CHARACTERS, max_lines=lines, placeholder=" …") or [""]
 
 
 # Learned similarity (Figure 2, right).

@@ -59,11 +59,6 @@ def has_lors(records: GridRecords) -> bool:
     return {"lors", "repblend"} <= set(records.learned)
 
 
-def has_pairs(records: GridRecords) -> bool:
-    """Whether the grid has sets that are distilled with further pairs of encoders."""
-    return bool(records.grid.encoder_pairs)
-
-
 SECTIONS = (
     ReportSection("The paper's Tables 1 and 2", tuple(f"published-{name}" for name in COMPARED_TITLES), (), (),
                   lambda records: has_lors(records) or any(map(records.is_of, COMPARED_TITLES))),
@@ -74,7 +69,7 @@ SECTIONS = (
     ReportSection("Noise in the place of blending", ("noise",), ("noise",), ("distill", "evaluate"),
                   lambda records: FAMILY in records.grid.variants),
     ReportSection("Other pairs of encoders (the paper's Figures 6 and 7)", ("encoder-pairs",), ("encoder-pairs",),
-                  ("encode", "evaluate"), has_pairs),
+                  ("encode", "evaluate"), lambda records: bool(records.grid.encoder_pairs)),
     ReportSection("Larger encoders", ("larger-encoders",), (), ("encode", "evaluate"),
                   lambda records: bool(records.grid.larger_pairs)),
     ReportSection("The paper's Table 3: larger encoders", ("published-larger-encoders",), (), (),

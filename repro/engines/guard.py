@@ -24,9 +24,14 @@ CLIENT_GONE = 3
 def main(arguments: Sequence[str]) -> int:
     """Run the command; return its exit code (128 + the signal if it was killed)."""
     lock, *command = arguments
+    stops: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):  # before the command can ask for a stop, or be seen to run
+        signal.signal(number, lambda number, frame: stops.append(number))
     process = subprocess.Popen(command, start_new_session=True)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: _signal_all(process, signal.SIGTERM))
+    if stops:
+        _signal_all(process, signal.SIGTERM)
     client_is_gone = threading.Event()
     threading.Thread(target=_stop_without_client, args=(Path(lock), process, client_is_gone), daemon=True).start()
     code = process.wait()

@@ -25,8 +25,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a 
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
 
-TOGETHER = ("end_to_end", "container")
-"""Folders whose tests share a workspace or an engine. They take longest, so they start first."""
+TOGETHER = ("end_to_end", "container", "report")
+"""Folders whose tests share a workspace, an engine or a report. They take longest, so they start first."""
 
 
 DISK_GB = {"": 3, "faults": 1, "gpu": 1, "image": 14}

@@ -7,7 +7,9 @@ For tests that need the process (to kill it, to read what it prints), and not a 
 import contextlib
 import multiprocessing
 import os
+import runpy
 import shlex
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -22,6 +24,7 @@ from repblend.runtime.harness import main
 from repblend.runtime.processes import VARIABLE_OF_THE_RUNNER
 from repblend.stages.pipeline import Context
 from repblend.store import SOURCES, repository_of
+from tests.tiny import ROOT
 
 
 @dataclass
@@ -61,6 +64,22 @@ def repro(workspace: Path, *arguments: str, figures: int | None = None) -> tuple
     return _fork(workspace, repository_of(workspace).parent, lambda: _repro(arguments, figures)).finish()
 
 
+def on_sources(folder: Path, module: str, *arguments: str) -> tuple[int | None, str]:
+    """Run a module of the package in a copy of the clone, imported anew from that copy's own sources; other packages
+    stay as this process has them. Return its exit code and what it printed.
+    """
+    return _fork(folder, folder.parent, lambda: _on_sources(folder, module, arguments)).finish()
+
+
+def _on_sources(folder: Path, module: str, arguments: Sequence[str]) -> int:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "repblend"]:
+        del sys.modules[name]
+    sys.path.insert(0, str(folder / SOURCES.parent))
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)  # ends by `sys.exit`
+    return 0
+
+
 @cache
 def _import_all() -> None:
     """Import what stages and DVC do, so that no fork has to."""
@@ -94,7 +113,26 @@ def _be(workspace: Path, work: Callable[[], int], descriptor: int) -> None:
     sys.exit(work())
 
 
-def _repro(arguments: Sequence[str], figures: int | None) -> int:
+def repro_anew(workspace: Path, *arguments: str, interpreted: Sequence[str] = (), **variables: str) -> tuple[int, str]:
+    """As `repro`, but the forks are those of a new interpreter, with environment variables: another hash seed.
+
+    Args:
+        interpreted: stages that start an interpreter of their own as well, on the sources of the clone they run in.
+    """
+    code = f"import sys; from tests import forked; sys.exit(forked.be_repro({arguments!r}, {tuple(interpreted)!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=workspace, env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+def be_repro(arguments: Sequence[str], interpreted: Sequence[str]) -> int:
+    """Be the new interpreter of `repro_anew`."""
+    _import_all()
+    return _repro(arguments, None, interpreted)
+
+
+def _repro(arguments: Sequence[str], figures: int | None, interpreted: Sequence[str] = ()) -> int:
     import dvc.stage.run
     from dvc.cli import main as dvc_main
     from dvc.stage.exceptions import StageCmdFailedError
@@ -104,10 +142,12 @@ def _repro(arguments: Sequence[str], figures: int | None) -> int:
     from repro.course import tell_course
     from repro.engines import local
     from repro.guarded_dvc import loading_only, write_changed_stages, write_files_whole
+    from repro.workspace import workspace_environment
 
     report = replace(REPORT, figures=dict(list(REPORT.figures.items())[:figures]))
 
     def run_dvc(command: Sequence[str], root: Path) -> int:
+        settings.PACKAGE = repository_of(root) / SOURCES  # of another clone, where that is verified
         with contextlib.chdir(root), loading_only(root):
             write_files_whole()
             write_changed_stages()
@@ -117,12 +157,17 @@ def _repro(arguments: Sequence[str], figures: int | None) -> int:
     def run_stage(executable: str | None, command: str, **options: Any) -> None:
         python, _, module, *words = shlex.split(command)
         assert python == "python" and Path(options["cwd"]) == Path.cwd(), (command, options)
-        process = multiprocessing.get_context("fork").Process(target=lambda: sys.exit(
-            report.main() if module == "repblend.report" else main(Context, "", words)))
-        process.start()
-        process.join()
-        if process.exitcode:
-            raise StageCmdFailedError(command, process.exitcode)
+        if words and words[0] in interpreted:
+            code = subprocess.run([sys.executable, "-m", module, *words], check=False,
+                                  env=workspace_environment(Path.cwd())).returncode
+        else:
+            process = multiprocessing.get_context("fork").Process(target=lambda: sys.exit(
+                report.main() if module == "repblend.report" else main(Context, "", words)))
+            process.start()
+            process.join()
+            code = process.exitcode
+        if code:
+            raise StageCmdFailedError(command, code)
 
     os.environ.pop(VARIABLE_OF_THE_RUNNER, None)  # the runner of a fork is this process, which no name tells
     dvc.stage.run._run, local.run_stoppable = run_stage, run_dvc

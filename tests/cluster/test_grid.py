@@ -35,7 +35,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def test_a_grid_of_jobs_has_the_bytes_of_a_sequential_run(on: On, alone: Workspace, tmp_path: Path) -> None:
     by_jobs = Workspace.create(tmp_path / "by jobs")
     settings = {"gpus": 1} if on is On.SLURM else {"visible_gpus": [0, 1]}
-    (by_jobs.folder / "cluster.yaml").write_text(yaml_text({**settings, "poll_seconds": 1.0}))
+    (by_jobs.folder / "cluster.yaml").write_text(yaml_text({**settings, "poll_seconds": 0.3}))
     with slurm(tmp_path / "slurm") if on is On.SLURM else contextlib.nullcontext() as cluster:
         variables = cluster.environment if cluster else {}
         printed = by_jobs.run("-m", "repro", "run", "--on", on, **variables)

@@ -19,5 +19,5 @@ def test_an_edit_while_a_stage_runs_is_refused_and_the_next_run_records_it(tmp_p
     assert f"params.yaml, {SOURCE}: edited while stage prepare ran" in workspace.output()
     lock = workspace.folder / "dvc.lock"
     assert not lock.exists() or "prepare:" not in lock.read_text()
-    workspace.run("-m", "repro", "run", "prepare", "--engine", "local")
+    workspace.run_forked("run", "prepare", "--engine", "local")
     assert "prepare:" in lock.read_text()

@@ -13,6 +13,7 @@ from repblend.records.base import Provenance
 from repblend.records.outputs import Distilled
 from repblend.records.results import Evaluation
 from repblend.runtime.provenance import read_runs
+from tests import forked
 from tests.end_to_end.workspace import CELLS, ROOT, Workspace
 
 
@@ -76,7 +77,7 @@ def test_metrics_are_short_and_flat_and_curves_lie_beside_records(finished: Work
 def test_changes_rerun_what_is_made_of_them_and_what_needs_that(copy: Workspace) -> None:
     copy.change({"distill": {"cells": CELLS | {"repblend-8": {"initial_lr_img": 0.1}}}})
     copy.edit(*(f"src/repblend/{source}" for source in ("report/page.py", "stages/prepare.py", "ufc/networks.py")))
-    assert sorted(ran(copy.run_forked("run"))) == [
+    assert sorted(ran(copy.run_forked("run", figures=1))) == [
         "distill@repblend-8", "embed-distilled@repblend-8", "evaluate-distilled@repblend-8", "prepare", "report",
         "settings", "transfer-distilled@repblend-8"]
 
@@ -111,7 +112,8 @@ def test_verify_gives_the_same_bytes_in_another_place_and_notices_a_wrong_lock(c
     lock.write_text(lock.read_text().replace(found, "0" * 32))
     copy.commit("Tamper")
     (copy.folder / "src/repblend/stages/prepare.py").write_text("raise SystemExit('not what was committed')\n")
-    output = copy.run("-m", "repro", "verify", expect=1, PYTHONHASHSEED="9")
+    code, output = forked.repro_anew(copy.folder, "verify", interpreted=["prepare"], PYTHONHASHSEED="9")
+    assert code == 1, output
     assert "M src/repblend/stages/prepare.py" in output
     compared = int(re.search(r"\n(\d+) outputs compared, 1 not the same", output)[1])
     assert compared >= 20 and output.count("\nsame     ") == compared - 1

@@ -32,10 +32,10 @@ TINY: dict[str, Any] = {
                            "validate_every": 10, "checkpoint_every": 1, "validation_seeds": 1}},
     "evaluate": {"num_seeds": 2, "distilled": {"epochs": 4, "scored_intervals": 2},
                  "coresets": {"epochs": 4, "scored_intervals": 2}, "full_data": {"epochs": 2, "scored_intervals": 2},
-                 "encoder_students": {"epochs": 2, "scored_intervals": 2}},
+                 "encoder_students": {"epochs": 1, "scored_intervals": 1}},
 }
 CELLS: dict[str, Any] = {"repblend-8": {}, "repblend+rank-2-8": {"similarity_rank": 2},
-                         "lors-8": {"iterations": 4, "validate_every": 2, "initial_lr_img": 0.0003, "expert_span": 1,
+                         "lors-8": {"iterations": 2, "validate_every": 1, "initial_lr_img": 0.0003, "expert_span": 1,
                                     "max_start": 1}}
 
 

@@ -17,7 +17,7 @@ VOLATILE = ("checkpoints/locks", "logs", "runs.jsonl", ".git/", ".dvc/tmp", ".dv
 """What differs from run to run, and stays where a run was."""
 TEMPORARY = "tmp"
 """Where a run's temporary files go, in its folder."""
-INTERRUPTS = 2
+INTERRUPTS = 1
 """Signals at random moments, for each command; those at points come besides."""
 YEARS = 20 * 365 * 86400.0
 

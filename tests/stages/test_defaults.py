@@ -2,11 +2,8 @@
 
 import ast
 import contextlib
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +12,7 @@ import pytest
 from dvc.repo import Repo
 
 from repblend.store import folder_sha256
+from tests import forked
 from tests.stages.imports import ROOT
 
 COPIED = ("docker/contents.json", "dvc.yaml", "params.yaml", "requirements/lock.txt", "src/repblend", ".dvcignore")
@@ -82,14 +80,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params = folder / "params.yaml"
     params.write_text(params.read_text().replace("compared_budgets: []", "compared_budgets: [50]"))
     with contextlib.chdir(folder), Repo.init(no_scm=True) as repo:
-        assert write_settings(folder).returncode == 0
+        code, printed = write_settings(folder)
+        assert code == 0, printed
         repo.commit("settings", force=True)
     return folder
 
 
-def write_settings(folder: Path) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "repblend.stages", "settings"], cwd=folder, capture_output=True,
-                          text=True, check=False, env=os.environ | {"PYTHONPATH": str(folder / "src")})
+def write_settings(folder: Path) -> tuple[int | None, str]:
+    """Run stage `settings` on a copy's own sources, imported anew; return its exit code and what it printed."""
+    return forked.on_sources(folder, "repblend.stages", "settings")
 
 
 @contextlib.contextmanager
@@ -125,9 +124,9 @@ def test_a_changed_default_runs_what_uses_it(project: Path, default: Default,
     before = folder_sha256(project / "settings")
     with edited(project, default):
         shutil.copytree(project / "settings", kept := tmp_path_factory.mktemp("kept"), dirs_exist_ok=True)
-        done = write_settings(project)
-    refused = done.returncode == 1 and "to mend" in done.stderr  # for what another parameter says
+        code, printed = write_settings(project)
+    refused = code == 1 and "to mend" in printed  # for what another parameter says
     changed = {name for name, digest in folder_sha256(project / "settings").items() if digest != before[name]}
-    assert refused or changed, done.stderr
+    assert refused or changed, printed
     shutil.rmtree(project / "settings")
     shutil.copytree(kept, project / "settings")

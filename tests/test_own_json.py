@@ -10,7 +10,7 @@ from repblend.costs import counts_of
 from repblend.data.features import fill
 from repblend.encoders.hub import checkpoint_of, record_of, with_record
 from repblend.runtime.provenance import read_runs
-from repblend.store import TensorFile, TensorSpec
+from repblend.tensors import TensorFile, TensorSpec
 from repblend.ufc.data import InitialImages
 from repblend.ufc.integration import read_image_set
 from repro.compare import Results

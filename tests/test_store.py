@@ -14,6 +14,7 @@ import safetensors.numpy
 import torch
 
 from repblend import store
+from repblend.tensors import FORMAT_NAMES, METADATA_KEY, TensorFile, TensorSpec, read_tensors, write_tensors
 
 
 def test_json_is_canonical_and_refuses_nan(tmp_path: Path) -> None:
@@ -66,9 +67,9 @@ FULL = """
 import sys
 from pathlib import Path
 import numpy as np
-from repblend import store
+from repblend.tensors import write_tensors
 try:
-    store.write_tensors(Path(sys.argv[1]) / "big.safetensors", {"a": np.zeros(4_000_000, np.float32)})
+    write_tensors(Path(sys.argv[1]) / "big.safetensors", {"a": np.zeros(4_000_000, np.float32)})
 except OSError as error:
     print(error)
     sys.exit(5)
@@ -114,17 +115,17 @@ def test_a_killed_write_leaves_the_old_file_and_the_next_write_cleans_up(tmp_pat
 def test_tensors_come_back_with_their_metadata(tmp_path: Path) -> None:
     tensors = {"b": torch.arange(6).view(2, 3), "a": torch.tensor([0.5, -1.0]), "scalar": torch.tensor(0.25),
                "turned": torch.arange(6).view(2, 3).T}
-    store.write_tensors(tmp_path / "t", tensors, {"z": 1, "list": [1, "x"]})
-    read, metadata = store.read_tensors(tmp_path / "t")
+    write_tensors(tmp_path / "t", tensors, {"z": 1, "list": [1, "x"]})
+    read, metadata = read_tensors(tmp_path / "t")
     assert metadata == {"z": 1, "list": [1, "x"]}
     assert all(torch.equal(read[name], value) and read[name].dtype == value.dtype for name, value in tensors.items())
-    assert np.array_equal(store.read_tensors(tmp_path / "t", "np")[0]["a"], [0.5, -1.0])
+    assert np.array_equal(read_tensors(tmp_path / "t", "np")[0]["a"], [0.5, -1.0])
 
 
 def test_tensor_files_have_the_same_bytes_in_every_process(tmp_path: Path) -> None:
-    code = ("import sys, numpy as np; from pathlib import Path; from repblend import store; "
+    code = ("import sys, numpy as np; from pathlib import Path; from repblend.tensors import write_tensors; "
             "names = sys.argv[2]; "
-            "store.write_tensors(Path(sys.argv[1]), {n: np.ones(2) for n in names}, dict.fromkeys(names, 1))")
+            "write_tensors(Path(sys.argv[1]), {n: np.ones(2) for n in names}, dict.fromkeys(names, 1))")
     for seed, names in (("1", "abcdefgh"), ("2", "hgfedcba")):
         subprocess.run([sys.executable, "-c", code, tmp_path / seed, names], check=True,
                        env=os.environ | {"PYTHONHASHSEED": seed})
@@ -134,32 +135,32 @@ def test_tensor_files_have_the_same_bytes_in_every_process(tmp_path: Path) -> No
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_tensors_that_are_not_finite_are_not_written(tmp_path: Path, value: float) -> None:
     with pytest.raises(ValueError, match="tensor 'x' holds NaN or infinity"):
-        store.write_tensors(tmp_path / "t", {"x": torch.tensor([1.0, value])})
+        write_tensors(tmp_path / "t", {"x": torch.tensor([1.0, value])})
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("keep", [0, 4, 40, -1])
 def test_truncated_tensors_are_named(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "t.safetensors"
-    store.write_tensors(path, {"x": torch.arange(100)})
+    write_tensors(path, {"x": torch.arange(100)})
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ValueError, match=r"t\.safetensors: expected a whole safetensors file"):
-        store.read_tensors(path)
+        read_tensors(path)
 
 
 @pytest.mark.parametrize("metadata", [{}, {"a": [1, "é\n\"/"]}])
 def test_every_type_and_name_is_written_as_the_library_writes_it(tmp_path: Path, metadata: dict) -> None:
-    arrays = {f"{dtype} é\n": (np.arange(7) % 2).astype(dtype) for dtype in sorted(store.FORMAT_NAMES)}
+    arrays = {f"{dtype} é\n": (np.arange(7) % 2).astype(dtype) for dtype in sorted(FORMAT_NAMES)}
     arrays |= {"scalar": np.array(0.5, np.float32), "empty": np.zeros((0, 3)), "z": np.ones((2, 3, 4), np.float32)}
-    store.write_tensors(tmp_path / "t", arrays, metadata)
-    expected = safetensors.numpy.save(arrays, {store.METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    write_tensors(tmp_path / "t", arrays, metadata)
+    expected = safetensors.numpy.save(arrays, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
     assert (tmp_path / "t").read_bytes() == expected
-    store.write_tensors(tmp_path / "nothing", {})
-    assert (tmp_path / "nothing").read_bytes() == safetensors.numpy.save({}, {store.METADATA_KEY: "{}"})
+    write_tensors(tmp_path / "nothing", {})
+    assert (tmp_path / "nothing").read_bytes() == safetensors.numpy.save({}, {METADATA_KEY: "{}"})
 
 
-SPECS = {"features": store.TensorSpec("float32", (2, 5, 3)), "half": store.TensorSpec("float16", (5, 3)),
-         "index": store.TensorSpec("int64", (7,)), "a-longer name": store.TensorSpec("float32", (1, 1))}
+SPECS = {"features": TensorSpec("float32", (2, 5, 3)), "half": TensorSpec("float16", (5, 3)),
+         "index": TensorSpec("int64", (7,)), "a-longer name": TensorSpec("float32", (1, 1))}
 
 
 def whole() -> dict[str, torch.Tensor]:
@@ -175,8 +176,8 @@ def rows_of(name: str) -> torch.Tensor:
 
 
 def test_parts_in_any_order_make_the_bytes_of_the_whole(tmp_path: Path) -> None:
-    store.write_tensors(tmp_path / "whole", whole())
-    with store.TensorFile(tmp_path / "parts", SPECS) as file:
+    write_tensors(tmp_path / "whole", whole())
+    with TensorFile(tmp_path / "parts", SPECS) as file:
         for name in reversed(SPECS):
             for row in reversed(range(len(rows_of(name)))):
                 file.write(name, row, rows_of(name)[row])
@@ -184,16 +185,16 @@ def test_parts_in_any_order_make_the_bytes_of_the_whole(tmp_path: Path) -> None:
 
 
 def test_what_an_earlier_run_wrote_stays(tmp_path: Path) -> None:
-    store.write_tensors(tmp_path / "whole", whole())
+    write_tensors(tmp_path / "whole", whole())
     for name in SPECS:  # opened again for each
-        with store.TensorFile(tmp_path / "parts", SPECS) as file:
+        with TensorFile(tmp_path / "parts", SPECS) as file:
             file.write(name, 0, whole()[name])
     assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
 @pytest.mark.parametrize(("name", "value"), [("features", torch.nan), ("features", torch.inf), ("half", 70_000.0)])
 def test_what_cannot_be_held_is_refused(tmp_path: Path, name: str, value: float) -> None:
-    with store.TensorFile(tmp_path / "parts", SPECS) as file:
+    with TensorFile(tmp_path / "parts", SPECS) as file:
         before = (tmp_path / "parts").read_bytes()
         with pytest.raises(ValueError, match=f"tensor '{name}' holds NaN or infinity"):
             file.write(name, 1, torch.tensor([1.0, value, 1.0]))

@@ -44,8 +44,8 @@ from repblend.stages.encode import encoded_views
 from repblend.stages.experts import ExpertProblem, draws_of
 from repblend.stages.setup import annotations_of, captions_in, image_encoder_of, view_source
 from repblend.stages.students import StudentModel, make_evaluator, student_model
-from repblend.store import write_tensors
 from repblend.streams import stream
+from repblend.tensors import write_tensors
 
 REFUSALS = ("out of memory", "can't allocate memory", "Unable to allocate")
 PHOTOGRAPH = (500, 375)

@@ -15,7 +15,7 @@ from repblend.data.features import (
     fill,
     read_features,
 )
-from repblend.store import TensorFile, TensorSpec, write_tensors
+from repblend.tensors import TensorFile, TensorSpec, write_tensors
 
 
 def write_features(folder: Path, features: Features) -> None:

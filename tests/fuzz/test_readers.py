@@ -30,7 +30,8 @@ from repblend.params import read_params, read_yaml
 from repblend.parity.fixture import Fixture
 from repblend.released_files import read_distilled
 from repblend.runtime.locked import Lock
-from repblend.store import read_json, read_tensors
+from repblend.store import read_json
+from repblend.tensors import read_tensors
 from repblend.ufc.params import read_ufc_params
 from repro.artifacts.manifest import read_manifest
 from tests.fuzz.mutation import bounded, damaged, distorted, reads_or_refuses
@@ -195,7 +196,7 @@ def test_distilled_sets_of_the_release(folder: Path) -> None:
 
 
 def test_sets_in_safetensors(folder: Path) -> None:
-    from repblend.store import write_tensors
+    from repblend.tensors import write_tensors
 
     write_tensors(folder / "set.safetensors", {"images": torch.zeros(2, 3, 4, 4), "texts": torch.zeros(2, 5)},
                   {"cell": "repblend-8"})

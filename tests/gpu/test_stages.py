@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from repblend.store import read_tensors, sha256
+from repblend.store import sha256
+from repblend.tensors import read_tensors
 from tests.gpu import work
 
 ROOT = Path(__file__).parents[2]

@@ -22,7 +22,8 @@ from repblend.runtime.context import Paths
 from repblend.runtime.harness import compute_deterministically, prepare_gpu
 from repblend.stages import bounds, distill, embed, encode, encoder_experts, evaluate, experts, select, transfer
 from repblend.stages.pipeline import Context
-from repblend.store import write_json, write_tensors
+from repblend.store import write_json
+from repblend.tensors import write_tensors
 from repblend.ufc.data import NORMALISATIONS, LabelledImages, Splits, write_image_files
 from repblend.ufc.generation import generate
 from repblend.ufc.params import UfcParams

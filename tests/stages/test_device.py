@@ -20,7 +20,8 @@ from repblend.runtime.context import Paths
 from repblend.runtime.harness import prepare_gpu, running
 from repblend.stages import bounds, distill, encode, encoder_experts, evaluate, experts, prepare
 from repblend.stages.pipeline import Context
-from repblend.store import read_json, read_tensors
+from repblend.store import read_json
+from repblend.tensors import read_tensors
 from tests.matching.test_gradient import HEADS, RATES, Case
 from tests.matching.test_heads import PERTURBATIONS, two_segments
 from tests.pretend_gpu import pretend_gpu

@@ -25,7 +25,8 @@ from repblend.release.__main__ import main as export_main
 from repblend.runtime.context import Paths
 from repblend.stages import distill, encode, encoder_experts, evaluate, experts, prepare
 from repblend.stages.pipeline import Context
-from repblend.store import SOURCES, fingerprint, read_json, read_tensors, sha256
+from repblend.store import SOURCES, fingerprint, read_json, sha256
+from repblend.tensors import read_tensors
 from repro.cli import app
 from tests.locked import lock_everything
 from tests.tiny import ROOT, tiny_content

@@ -13,7 +13,8 @@ from repblend.report.grid_records import GridRecords
 from repblend.report.sections import INVENTORY
 from repblend.runtime.context import Paths
 from repblend.stages.pipeline import Context
-from repblend.store import read_json, read_tensors
+from repblend.store import read_json
+from repblend.tensors import read_tensors
 from repro.pipeline import pipeline_for
 from repro.profiles import compose
 from tests.stages.test_pipeline import ROOT, TEMPLATE, stages_of

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from repblend.params import ImportFrom
-from repblend.store import read_tensors
 from repblend.streams import stream
+from repblend.tensors import read_tensors
 from repblend.ufc.__main__ import main, parser
 from repblend.ufc.data import NORMALISATIONS, InitialImages
 from repblend.ufc.generation import Compensators

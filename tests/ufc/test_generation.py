@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from repblend.store import read_tensors
+from repblend.tensors import read_tensors
 from repblend.ufc import generation as module
 from repblend.ufc.data import NORMALISATIONS, InitialImages, write_initial_images
 from repblend.ufc.generation import Compensators, generate

@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from repblend.store import read_tensors
 from repblend.streams import stream
+from repblend.tensors import read_tensors
 from repblend.ufc.__main__ import main
 from repblend.ufc.networks import build
 from repblend.ufc.training import write_teacher

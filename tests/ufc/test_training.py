@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from repblend.encoders.hub import HUB
-from repblend.store import read_tensors
 from repblend.streams import stream
+from repblend.tensors import read_tensors
 from repblend.ufc.data import NORMALISATIONS, Splits
 from repblend.ufc.networks import NETWORKS, build
 from repblend.ufc.records import OneStudent

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from repblend.records.base import read_typed
 from repblend.sections import Count
-from repblend.store import TensorFile, read_tensors, write_json
+from repblend.store import write_json
+from repblend.tensors import TensorFile, read_tensors
 
 TYPES = {"features": (torch.float32, torch.float16), "image_index": (torch.int64,), "text_to_image": (torch.int64,)}
 """Tensor -> its types; the others are float32."""

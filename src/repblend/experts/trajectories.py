@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from repblend.matching.student import PerModality
-from repblend.store import JSON, TensorSpec, open_tensors, read_metadata, stream_tensors, write_tensors
+from repblend.store import JSON
+from repblend.tensors import TensorSpec, open_tensors, read_metadata, stream_tensors, write_tensors
 
 
 def write_trajectory(path: Path, snapshots: Sequence[PerModality], metadata: JSON) -> None:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from repblend.matching.similarity import FullSimilarity, IdentitySimilarity, LowRankSimilarity, Similarity
-from repblend.store import JSON, read_tensors, write_tensors
+from repblend.store import JSON
+from repblend.tensors import read_tensors, write_tensors
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
+from repblend.store import refuse_links
+
 ONLY = "--only"
 """Option of a stage whose work has parts: the number of one, to be done alone."""
 
@@ -127,8 +129,6 @@ def only_writer(path: Path, what: str, wait_seconds: float = SECONDS_FOR_AN_ORPH
     Raises:
         ValueError: another process holds it, and the message says which; or as `refuse_links`.
     """
-    from repblend.store import refuse_links  # the image of tests has no NumPy, and its DVC imports this file
-
     holder = refuse_links(path.with_suffix(".holder.json"))
     refuse_links(path).parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)

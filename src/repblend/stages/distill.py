@@ -60,8 +60,9 @@ from repblend.schedules import SCHEDULES, warmed_up
 from repblend.stages.pipeline import Context
 from repblend.stages.setup import annotations_of, captions_in, identify, image_encoder_of, located, view_source
 from repblend.stages.students import StudentModel, make_evaluator, recipe_of, student_model
-from repblend.store import JSON, read_tensors, write_tensors
+from repblend.store import JSON
 from repblend.streams import stream
+from repblend.tensors import read_tensors, write_tensors
 
 
 def run(context: Context) -> None:

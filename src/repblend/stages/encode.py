@@ -26,7 +26,8 @@ from repblend.records.outputs import Encoded, SplitShapes, TrainingShapes
 from repblend.runtime.provenance import provenance, work_fingerprint
 from repblend.stages.pipeline import Context
 from repblend.stages.setup import annotations_of, captions_in, image_encoder_of, text_encoder_of, view_source
-from repblend.store import TensorFile, TensorSpec, atomic_path, sha256
+from repblend.store import atomic_path, sha256
+from repblend.tensors import TensorFile, TensorSpec
 
 JOURNAL = "journal.json"
 

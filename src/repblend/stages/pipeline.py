@@ -67,7 +67,7 @@ def _cells(methods: list[str], budgets: list[int]) -> list[Cell]:
 
 RUNNING = ("records", "runtime", "files.py", "store.py")
 """How every stage runs, reads and writes."""
-ENCODERS = (*RUNNING, "data", "encoders", "streams.py")
+ENCODERS = (*RUNNING, "data", "encoders", "streams.py", "tensors.py")
 TRAINING = (*ENCODERS, "evaluation", "experts", "matching")
 """What is trained on encoders, and how it is scored."""
 MODELS = (*TRAINING, "grid.py", "methods.py")

@@ -20,8 +20,9 @@ from torch import Tensor
 from repblend.data.image_store import read_picture
 from repblend.records.base import Record
 from repblend.sections import Positive
-from repblend.store import atomic_path, open_tensors, write_tensors
+from repblend.store import atomic_path
 from repblend.streams import stream
+from repblend.tensors import open_tensors, write_tensors
 
 MAX_PIXEL = 255
 

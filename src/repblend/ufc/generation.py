@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from repblend.progress import progress
 from repblend.schedules import cosine
-from repblend.store import read_tensors, write_tensors
 from repblend.streams import stream
+from repblend.tensors import read_tensors, write_tensors
 from repblend.ufc.data import InitialImages, Normalisation
 from repblend.ufc.objective import Losses, MeasuredLayers, Objective
 from repblend.ufc.params import Generation

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from repblend.progress import progress
 from repblend.schedules import cosine
-from repblend.store import JSON, read_tensors, sha256, write_tensors
+from repblend.store import JSON, sha256
 from repblend.streams import stream
+from repblend.tensors import read_tensors, write_tensors
 from repblend.ufc.data import ImageFiles, Normalisation, Splits
 from repblend.ufc.networks import build, drawing_from
 from repblend.ufc.params import Teachers, Validation

@@ -13,7 +13,8 @@ from PIL import Image
 from repblend.grid import Cell
 from repblend.params import read_yaml
 from repblend.runtime.harness import compute_deterministically
-from repblend.store import read_json, read_tensors, sha256, write_json
+from repblend.store import read_json, sha256, write_json
+from repblend.tensors import read_tensors
 from repblend.ufc.data import NORMALISATIONS, InitialImages
 from repblend.ufc.integration import read_image_set
 from repblend.ufc.records import MadeSet, TaughtNetwork, Validated

@@ -106,7 +106,7 @@ def regions(params: UfcParams) -> list[StudentCell]:
 
 
 LIBRARY = ("records", "runtime", "data/image_store.py", "files.py", "schedules.py", "store.py",
-           "streams.py", "ufc/data.py", "ufc/generation.py", "ufc/integration.py", "ufc/networks.py",
+           "streams.py", "tensors.py", "ufc/data.py", "ufc/generation.py", "ufc/integration.py", "ufc/networks.py",
            "ufc/objective.py", "ufc/readers.py", "ufc/records.py", "ufc/training.py",
            "ufc/transforms.py", "ufc/stages/setup.py")
 """What every stage is made of."""

@@ -9,8 +9,9 @@ from torch import Tensor
 from repblend.analysis.dosnes import tsne
 from repblend.runtime.context import RECORD, csv_of, write_cell
 from repblend.runtime.provenance import provenance
-from repblend.store import atomic_path, read_tensors
+from repblend.store import atomic_path
 from repblend.streams import stream
+from repblend.tensors import read_tensors
 from repblend.ufc.records import DecisionRegions
 from repblend.ufc.stages.pipeline import UfcContext, regions
 from repblend.ufc.stages.setup import of_first_classes

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from repblend.progress import progress
 from repblend.runtime.context import csv_of, write_cell
 from repblend.runtime.provenance import provenance, work_fingerprint, write_metric
-from repblend.store import read_tensors, write_tensors
+from repblend.tensors import read_tensors, write_tensors
 from repblend.ufc import records
 from repblend.ufc.data import LabelledImages
 from repblend.ufc.integration import BYTES_PER_FLOAT, read_image_set

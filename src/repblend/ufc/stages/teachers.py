@@ -9,7 +9,7 @@ import shutil
 from repblend.files import confirmed
 from repblend.runtime.context import csv_of, write_cell
 from repblend.runtime.provenance import provenance, work_fingerprint, write_metric
-from repblend.store import write_tensors
+from repblend.tensors import write_tensors
 from repblend.ufc import generation, records, released, training
 from repblend.ufc.data import InitialImages
 from repblend.ufc.integration import read_image_set

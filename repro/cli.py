@@ -149,23 +149,32 @@ def cluster_check_command(
 
 @app.command("tune")
 def tune_command(profile: ProfileOption = QUICKSTART,
-                 method: Annotated[str, typer.Option(
-                     help="As in params.yaml: one that distils, a coreset, or a coreset with '+encoder-students'.")]
-                 = "repblend",
+                 method: Annotated[list[str] | None, typer.Option(
+                     help="As in params.yaml: one that distils, a coreset, or a coreset with '+encoder-students'. "
+                     "Given several times, they are searched in turn, trial by trial; repblend by default.",
+                     show_default=False)] = None,
+                 every: Annotated[bool, typer.Option(
+                     "--all", help="Every method of the profile's grid that has settings to search, in turn.")] = False,
                  budget: Annotated[int | None, typer.Option(
                      min=3, help="Pairs of the set; the largest of the grid by default.", show_default=False)] = None,
-                 minutes: Annotated[float, typer.Option(
-                     min=0.0, help="Of trials in all, those of earlier sessions included. One is run in any case.")]
-                 = 10.0,
+                 minutes: Annotated[float | None, typer.Option(
+                     min=0.0, help="Of trials of a study in all, those of earlier sessions included; one is run in any "
+                     "case. 10 by default where neither --trials nor --processor-seconds is given.",
+                     show_default=False)] = None,
                  trials: Annotated[int | None, typer.Option(
-                     min=1, help="At most, likewise.", show_default=False)] = None,
+                     min=1, help="Of a study at most, likewise; 12 by default with --processor-seconds.",
+                     show_default=False)] = None,
                  iterations: Annotated[int | None, typer.Option(
                      min=1, help="Of a distillation on trial; its own number by default.", show_default=False)] = None,
+                 processor_seconds: Annotated[float | None, typer.Option(
+                     min=1.0, help="Of every trial, in the place of --iterations: a distillation gets as many as fit, "
+                     "so that methods get the same.", show_default=False)] = None,
                  write: Annotated[bool, typer.Option(
                      help="Put better settings into params.yaml, with the name of the study.")] = True) -> None:
-    """Search a method's settings on the validation split. Interrupt it at any time and run it again to go on."""
-    from repro import tune
-    raise typer.Exit(tune.main(profile, method, budget, tune.Limit(minutes, trials), iterations, write))
+    """Search methods' settings on the validation split. Interrupt it at any time and run it again to go on."""
+    from repro import equal_searches
+    raise typer.Exit(equal_searches.main(profile, None if every else method or ["repblend"], budget, minutes, trials,
+                                         iterations, processor_seconds, write))
 
 
 @app.command("rehearse")

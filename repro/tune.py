@@ -3,7 +3,8 @@
 Optuna's TPE proposes trials; `repblend.tuning` runs them in a process of its own. A study is one method at one budget,
 a file of JSON lines in the workspace's `paper/studies` that a killed search goes on from. What a trial proposes follows
 from the named seed, the number of finished trials and these trials alone. Every search is told how many minutes of
-trials, or how many trials, it may take in all, so that methods can be given the same.
+trials, or how many trials, it may take in all, and how many seconds of a processor a trial, so that methods can be
+given the same: `repro.equal_searches` does that for many methods.
 """
 
 import hashlib
@@ -12,12 +13,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
 
 from repblend.grid import Cell
 from repblend.methods import find_method
@@ -27,7 +24,8 @@ from repblend.runtime.locked import check_fit
 from repblend.runtime.processes import only_writer
 from repblend.store import JSON, fingerprint, sha256, write_bytes
 from repro import run
-from repro.pipeline import KINDS, MULTIMODAL, WIDTH
+from repro.chosen import write_values
+from repro.pipeline import KINDS, MULTIMODAL
 from repro.profiles import Profile, profile_of
 from repro.workspace import find_root, workspace_environment
 
@@ -40,7 +38,9 @@ STARTUP_TRIALS = 5
 """Drawn at random, before proposals follow from what was found; the first has the settings as they are."""
 FACTOR = 5
 """Rates are searched from a fifth of the present value to five times it."""
-MOST_STARTS, MOST_SEGMENTS = 8, 4
+DOWN_OF_ENCODERS = 25
+"""As the lower end for outer rates of methods that match the whole encoder: how they do at small ones was open."""
+MOST_STARTS, MOST_SEGMENTS = 8, 8
 DIGITS = 3
 """Of a rate, significant: what is written is what was tried."""
 LEAST_BATCH = 4
@@ -69,6 +69,29 @@ class Outcome(NamedTuple):
     """Mean recall on validation, percent; None if it diverged."""
     seconds: float
     failed: str | None = None
+    processor_seconds: float | None = None
+    """Of all threads; of a machine that others use too, only these can be compared."""
+    iterations: int | None = None
+    """Of its distillation, where the processor's seconds decided how many."""
+
+
+class Length(NamedTuple):
+    """How long a trial is; by default as its method is in `params.yaml`."""
+
+    iterations: int | None = None
+    processor_seconds: float | None = None
+    """All of a trial: its distillation gets as many iterations as fit, those of cheap settings more."""
+
+    def study_of(self, cell: Cell) -> str:
+        """Return the name of a study with such trials: those of another length are another study."""
+        return str(cell) if self.processor_seconds is None else f"{cell}-{self.processor_seconds:g}s"
+
+    def changes(self, cell: Cell, params: Params) -> JSON:
+        """Return the settings that all trials have."""
+        if self.iterations is None or cell.is_coreset:
+            return {}
+        every = params.distill.settings(str(cell)).validate_every
+        return {"iterations": self.iterations, "validate_every": min(self.iterations, every)}
 
 
 Evaluate = Callable[[Mapping[str, Any]], Outcome]
@@ -83,9 +106,9 @@ class Limit(NamedTuple):
     trials: int | None
 
 
-def rate(key: str, now: float) -> Range:
-    """Return the range of a rate."""
-    return Range(key, now / FACTOR, now * FACTOR, now, log=True)
+def rate(key: str, now: float, down: float = FACTOR) -> Range:
+    """Return the range of a rate, from `now / down` on."""
+    return Range(key, now / down, now * FACTOR, now, log=True)
 
 
 def space_of(cell: Cell, params: Params, last_snapshot: int) -> list[Range]:
@@ -107,14 +130,16 @@ def space_of(cell: Cell, params: Params, last_snapshot: int) -> list[Range]:
         return [rate(key, now) for key, now in zip(("lr_img", "lr_txt"), rates, strict=True)]
     settings, method = params.distill.settings(str(cell)), find_method(cell.base_method)
     pairs, rates = method.num_pairs(cell.budget), settings.optimiser.lr
+    down = DOWN_OF_ENCODERS if cell.trains_encoder else FACTOR
     found = [
         Range("max_start", 1, min(MOST_STARTS, last_snapshot), min(settings.max_start, MOST_STARTS), whole=True),
         Range("expert_span", 1, last_snapshot, settings.expert_span, whole=True, last_with="max_start"),
         Range("batch_size", min(LEAST_BATCH, pairs), pairs, min(settings.batch_size, pairs), log=True, whole=True),
         Range("segments", 1, max(MOST_SEGMENTS, settings.segments), settings.segments, whole=True),
         rate("initial_lr_img", settings.initial_lr_img), rate("initial_lr_txt", settings.initial_lr_txt),
-        rate("optimiser.lr.images", rates.images), rate("optimiser.lr.texts", rates.texts)]
-    return found if method.similarity == "identity" else [*found, rate("optimiser.lr.similarity", rates.similarity)]
+        rate("optimiser.lr.images", rates.images, down), rate("optimiser.lr.texts", rates.texts, down)]
+    of_similarity = [rate("optimiser.lr.similarity", rates.similarity, down)]
+    return found if method.similarity == "identity" else found + of_similarity
 
 
 # The search: a study in a file, from whose finished trials the next follows.
@@ -175,8 +200,9 @@ def search(study: "optuna.Study", space: Sequence[Range], seed: int, limit: Limi
         trial = study.ask()
         values = propose(trial, space)
         outcome = evaluate(values)
-        for key, value in (("values", values), ("seconds", outcome.seconds), ("failed", outcome.failed)):
-            trial.set_user_attr(key, value)
+        for key, value in {"values": values, **outcome._asdict()}.items():
+            if key != "value":
+                trial.set_user_attr(key, value)
         study.tell(trial, 0.0 if outcome.value is None else outcome.value)  # no recall is lower
         tell(f"trial {done}: {'diverged' if outcome.value is None else f'{outcome.value:.2f} %'} in "
              f"{outcome.seconds:.0f} s, {_shown(values)}")
@@ -249,127 +275,46 @@ class Worker:
         found: JSON = json.loads(line)
         return found
 
-    def trial(self, cell: Cell, values: Mapping[str, Any]) -> Outcome:
-        """Return what a cell with these settings reaches."""
-        found = self.ask({"cell": str(cell), "changes": values})
-        return Outcome(found.get("value"), found["seconds"], found.get("failed"))
-
-
-# What is chosen, in `params.yaml`.
-
-
-def place_of(cell: Cell, key: str, content: Mapping[str, Any]) -> list[str]:
-    """Return where a setting of a cell stands in `params.yaml`: of the method, or of the cell if it has its own."""
-    if not cell.is_coreset:
-        *sections, last = key.split(".")
-        own: Any = content["distill"]["cells"].get(str(cell)) or {}
-        for section in sections:
-            own = own.get(section) or {}
-        of_cell = last in own or "+" in cell.method
-        return ["distill", "cells" if of_cell else "methods", str(cell) if of_cell else cell.method, *key.split(".")]
-    return ["evaluate", "encoder_coresets", key] if cell.trains_encoder else ["select", key, cell.base_method]
-
-
-def write_values(file: Path, cell: Cell, values: Mapping[str, Any], source: str) -> None:
-    """Write settings into a `params.yaml`, `source` behind each; every other value and all comments stay.
-
-    What an alias stands for is not changed for others: a method gets settings of its own.
-    """
-    yaml = YAML()
-    yaml.width, yaml.preserve_quotes = WIDTH, True
-    yaml.representer.add_representer(type(None), lambda representer, value: representer.represent_scalar(
-        "tag:yaml.org,2002:null", "null"))
-    content = yaml.load(file.read_text("utf-8"))
-    for key, value in values.items():
-        place, above, section = place_of(cell, key, content), content, content
-        for name in place[:-1]:
-            section[name] = _own_copy(content, section, name)
-            above, section = section, section[name]
-        section[place[-1]] = value
-        if section.fa.flow_style():
-            _comment(above, place[-2], f"{place[-1]}: {source}", beside=True)
-        else:
-            _comment(section, place[-1], source)
-    text = StringIO()
-    yaml.dump(content, text)
-    write_bytes(file, text.getvalue().encode())
-
-
-def _comment(section: CommentedMap, key: str, words: str, beside: bool = False) -> None:
-    """Put a comment behind a value, in the place of the one there; lines of comments below it stay.
-
-    Args:
-        beside: let other parts of the one there stay, as `a: x` beside `b: y`.
-    """
-    tokens = section.ca.items.get(key)
-    before, newline, below = (tokens[2].value if tokens and tokens[2] else "").partition("\n")
-    name = words.partition(": ")[0]
-    others = [part for part in before.removeprefix("# ").split("; ") if part and part.partition(": ")[0] != name]
-    section.yaml_add_eol_comment("; ".join([*others, words]) if beside else words, key)
-    token = section.ca.items[key][2]
-    token.value = token.value.rstrip("\n") + (newline + below or "\n")
-
-
-def _own_copy(content: CommentedMap, section: CommentedMap, name: str) -> CommentedMap:
-    """Return a section's mapping, in its place: a block of its own, if it is shared by an alias or written as `{}`."""
-    found = section.get(name)
-    if found is None or (not found and isinstance(found, CommentedMap)):
-        return CommentedMap()
-    if _times(content, found) > 1:
-        copied = CommentedMap(found)
-        copied.fa.set_block_style()
-        return copied
-    return found
-
-
-def _times(content: Any, wanted: CommentedMap) -> int:
-    """How often a mapping stands in another."""
-    return sum((value is wanted) + _times(value, wanted) for value in content.values() if isinstance(value, dict))
+    def trial(self, cell: Cell, values: Mapping[str, Any], processor_seconds: float | None = None) -> Outcome:
+        """Return what a cell with these settings reaches, in these seconds of a processor if they are given."""
+        return Outcome(**self.ask({"cell": str(cell), "changes": values, "processor_seconds": processor_seconds}))
 
 
 # The command.
 
 
-def main(name: str, method: str, budget: int | None, limit: Limit, iterations: int | None, write: bool) -> int:
-    """Search a method's settings in a profile's workspace; return the exit code.
+def tunable(name: str) -> tuple[Profile, Params]:
+    """Return a profile of images with captions, and its parameters; raises `ValueError` if it has labels instead."""
+    profile = profile_of(find_root(), name)
+    if profile.kind is not KINDS[MULTIMODAL]:
+        raise ValueError(f"--profile {name}: has images with labels, and its settings are published. Expected a "
+                         "profile of images with captions")
+    return profile, profile.params()
+
+
+def tune(profile: Profile, params: Params, cell: Cell, limit: Limit, length: Length, write: bool) -> int:
+    """Search a cell's settings in a profile's workspace; return the exit code.
 
     Args:
-        budget: of the cell that is tried; by default the largest of the grid.
-        iterations: of a trial; by default as many as the method's own.
         write: whether better settings go into `params.yaml`.
+
+    Raises:
+        ValueError: there is no such method, or the study at hand is of something else.
     """
-    try:
-        root = find_root()
-        profile = profile_of(root, name)
-        if profile.kind is not KINDS[MULTIMODAL]:
-            raise ValueError(f"--profile {name}: has images with labels, and its settings are published. Expected a "
-                             "profile of images with captions")
-        params = profile.params()
-        cell = Cell(method, budget or max(params.grid.budgets))
-        return _tune(profile, params, cell, limit, iterations, write)
-    except (ValueError, OSError) as error:
-        print(f"repro tune: {error}", file=sys.stderr)
-        return 1
-
-
-def _tune(profile: Profile, params: Params, cell: Cell, limit: Limit, iterations: int | None, write: bool) -> int:
-    workspace = profile.workspace
+    workspace, name = profile.workspace, length.study_of(cell)
     space_of(cell, params, 1)  # a wrong method is told before experts are trained for it
     if code := bring(profile, params, cell):
         return code
-    file = workspace / STUDIES / f"{cell}.jsonl"
-    with only_writer(workspace / f"checkpoints/locks/tune-{cell}.lock", f"study {file.name}"):
-        setting = setting_of(workspace, params, cell, iterations)
-        study = open_study(file, f"{profile.name}/{cell}", setting)
+    file = workspace / STUDIES / f"{name}.jsonl"
+    with only_writer(workspace / f"checkpoints/locks/tune-{name}.lock", f"study {file.name}"):
+        study = open_study(file, f"{profile.name}/{name}", setting_of(workspace, params, cell, length))
         space = space_kept(study, cell, params, _last_snapshot(workspace, params, cell))
-        fixed: JSON = {}
-        if iterations and not cell.is_coreset:
-            every = params.distill.settings(str(cell)).validate_every
-            fixed = {"iterations": iterations, "validate_every": min(iterations, every)}
+        fixed = length.changes(cell, params)
         with Worker(workspace) as worker:
-            search(study, space, params.seed, limit, lambda values: worker.trial(cell, {**values, **fixed}))
+            search(study, space, params.seed, limit,
+                   lambda values: worker.trial(cell, {**values, **fixed}, length.processor_seconds))
             done = finished(study)
-            worker.ask({"plot": str(file.parent), "name": str(cell), "points": [
+            worker.ask({"plot": str(file.parent), "name": name, "points": [
                 (number, trial.value, trial.user_attrs["values"]) for number, trial in enumerate(done)]})
     print(table(done))
     best = max(range(len(done)), key=lambda number: (done[number].value, -number))
@@ -377,11 +322,17 @@ def _tune(profile: Profile, params: Params, cell: Cell, limit: Limit, iterations
     if not best:
         print(f"No trial of {len(done)} was better than the settings as they are. The study is {file}")
     elif write:
-        write_values(workspace / "params.yaml", cell, done[best].user_attrs["values"], f"{shown}, trial {best}")
+        write_values(workspace / "params.yaml", cell, found_by(done[best]), f"{shown}, trial {best}")
         print(f"{workspace / 'params.yaml'}: has the settings of trial {best}. The study is {file}")
     else:
         print(f"Trial {best} is the best; nothing was written. The study is {file}")
     return 0
+
+
+def found_by(trial: "optuna.trial.FrozenTrial") -> dict[str, Any]:
+    """Return the settings of a trial, its number of iterations among them where that was not the method's own."""
+    values, iterations = trial.user_attrs["values"], trial.user_attrs.get("iterations")
+    return values if iterations is None else {"iterations": iterations, **values}
 
 
 def bring(profile: Profile, params: Params, cell: Cell) -> int:
@@ -398,20 +349,24 @@ def bring(profile: Profile, params: Params, cell: Cell) -> int:
     return run.main(targets, profile.name)
 
 
-def setting_of(workspace: Path, params: Params, cell: Cell, iterations: int | None) -> JSON:
+def setting_of(workspace: Path, params: Params, cell: Cell, length: Length) -> JSON:
     """Return what the values of a study are of: all that decides them but the settings that are searched."""
-    content = params.model_dump(mode="json")
+    # Without defaults: a parameter that comes later and changes nothing where it is left out makes no other study.
+    content = params.model_dump(mode="json", exclude_defaults=True)
     sections = {name: content[name] for name in ("compute", "data", "encode", "heads", "experts", "encoder_experts",
                                                  "evaluate")}
-    sections["evaluate"].pop("encoder_coresets")
+    sections["evaluate"].pop("encoder_coresets", None)
     if not cell.is_coreset:
         searched = {each.key for each in space_of(cell, params, 1)}
-        settings = params.distill.settings(str(cell)).model_dump(mode="json")
+        if length.processor_seconds:  # decide how many
+            searched |= {"iterations", "validate_every"}
+        settings = params.distill.settings(str(cell)).model_dump(mode="json", exclude_defaults=True)
         settings["optimiser"]["lr"] = {key: value for key, value in settings["optimiser"]["lr"].items()
                                        if f"optimiser.lr.{key}" not in searched}
         sections["settings"] = {key: value for key, value in settings.items() if key not in searched}
-    return {"cell": str(cell), "seed": params.seed, "iterations": iterations, "parameters": fingerprint(sections),
-            "data": sha256(workspace / "data/prepared/manifest.json")}
+    seconds = {"processor_seconds": length.processor_seconds} if length.processor_seconds else {}
+    return {"cell": str(cell), "seed": params.seed, "iterations": length.iterations,
+            "parameters": fingerprint(sections), "data": sha256(workspace / "data/prepared/manifest.json"), **seconds}
 
 
 def space_kept(study: "optuna.Study", cell: Cell, params: Params, last_snapshot: int) -> list[Range]:

@@ -1,9 +1,13 @@
 """Trials of a search for settings: what a method reaches on the validation split with other settings than its own.
 
 `repro tune` starts this in the workspace's folder and asks line by line, so that one process with PyTorch serves a
-whole search and the one that searches needs none: `{"cell": ..., "changes": {...}}` is answered by `{"value": ...,
-"seconds": ...}`, or by `{"failed": ...}` where the trial diverged. Only the validation split is looked at. Trials draw
-from streams of their own, the same for all of them: a search must not choose what suits the draws of the final run.
+whole search and the one that searches needs none: `{"cell": ..., "changes": {...}, "processor_seconds": ...}` is
+answered by an `Answer`. Only the validation split is looked at. Trials draw from streams of their own, the same for all
+of them: a search must not choose what suits the draws of the final run.
+
+Where a trial is given seconds of a processor (all threads), it takes a few iterations and a validation to see what they
+cost, then distils with as many as fit. The clock decides that number and nothing else; the study holds it, and the same
+number gives the same value again.
 """
 
 import json
@@ -27,7 +31,7 @@ from repblend.params import DistillSettings, Params, read_params
 from repblend.runtime.context import Paths
 from repblend.runtime.harness import compute_deterministically, prepare_gpu, prepare_process
 from repblend.runtime.processes import stop_with_the_runner
-from repblend.stages.distill import distil, pose
+from repblend.stages.distill import Problem, distil, pose
 from repblend.stages.setup import annotations_of, image_encoder_of, read_pixels
 from repblend.stages.students import make_evaluator, recipe_of, student_model
 from repblend.store import JSON
@@ -36,6 +40,40 @@ from repblend.streams import stream
 SPLIT = "val"
 RATES = ("lr_img", "lr_txt")
 """What a coreset's students have in the place of settings of a distillation."""
+PILOT = 3
+"""Iterations that show what one costs, after a first, which also allocates."""
+VALIDATIONS = 6
+"""Of a distillation whose iterations the processor's seconds decide, after that of its start."""
+LEAST_ITERATIONS = 4
+
+
+class Answer(NamedTuple):
+    """What a trial gave."""
+
+    value: float | None
+    """Mean recall on validation, percent; None if it diverged."""
+    seconds: float
+    """By the clock on the wall."""
+    processor_seconds: float
+    """Of all threads of this process."""
+    failed: str | None = None
+    """Why it has no value."""
+    iterations: int | None = None
+    """Of the distillation, where the processor's seconds decided how many."""
+
+
+class Cost(NamedTuple):
+    """What parts of a distillation take, in seconds of a processor."""
+
+    spent: float
+    """To set it up and to find this out."""
+    iteration: float
+    validation: float
+
+    def affordable(self, seconds: float) -> int:
+        """Return how many iterations fit into these seconds, beside the validations; a few in any case."""
+        left = seconds - self.spent - (1 + VALIDATIONS) * self.validation
+        return max(LEAST_ITERATIONS, int(left / self.iteration))
 
 
 class Trials:
@@ -45,6 +83,32 @@ class Trials:
         own = int(torch.randint(2**31, (), generator=stream(params.seed, "tune")))
         self.params, self.paths = params.model_copy(update={"seed": own}), paths
         self._chosen: dict[tuple[str, int], list[int]] = {}
+
+    def trial(self, cell: Cell, changes: Mapping[str, Any], processor_seconds: float | None = None) -> Answer:
+        """Return what `value` gives and what it took; of a distilled set in about these seconds of a processor."""
+        began, used = time.monotonic(), time.process_time()
+        value, failed, iterations = None, None, None
+        try:
+            if processor_seconds and not cell.is_coreset:
+                iterations = self._cost(cell, changes).affordable(processor_seconds)
+                changes = {**changes, "iterations": iterations, "validate_every": -(-iterations // VALIDATIONS)}
+            value = self.value(cell, changes)
+        except ValueError as error:
+            failed = str(error)
+        return Answer(value, time.monotonic() - began, time.process_time() - used, failed, iterations)
+
+    def _cost(self, cell: Cell, changes: Mapping[str, Any]) -> Cost:
+        used = [time.process_time()]
+        problem = self._pose(cell, changes)
+        distillation = problem.distillation()
+        distillation.iterate(0)
+        used.append(time.process_time())
+        for iteration in range(1, 1 + PILOT):
+            distillation.iterate(iteration)
+        used.append(time.process_time())
+        problem.measure(distillation.learned)
+        used.append(time.process_time())
+        return Cost(used[3] - used[0], (used[2] - used[1]) / PILOT, used[3] - used[2])
 
     def value(self, cell: Cell, changes: Mapping[str, Any]) -> float:
         """Return the mean recall on validation, in percent, of a cell with changed settings.
@@ -64,12 +128,15 @@ class Trials:
         return self._coreset(cell, changes) if cell.is_coreset else self._distilled(cell, changes)
 
     def _distilled(self, cell: Cell, changes: Mapping[str, Any]) -> float:
+        problem = self._pose(cell, changes)
+        history, _ = distil(problem, self.paths.root / "checkpoints/tune/none", f"trial of {cell}")
+        return max(history.checkpoints[CRITERION])
+
+    def _pose(self, cell: Cell, changes: Mapping[str, Any]) -> Problem:
         settings = changed(self.params.distill.settings(str(cell)), changes)
         without_files = settings.model_copy(update={"checkpoint_every": settings.iterations + 1,
                                                     "choose": "best-validation"})
-        problem = pose(cell, without_files, self.params, self.paths)
-        history, _ = distil(problem, self.paths.root / "checkpoints/tune/none", f"trial of {cell}")
-        return max(history.checkpoints[CRITERION])
+        return pose(cell, without_files, self.params, self.paths)
 
     def _coreset(self, cell: Cell, rates: Mapping[str, float]) -> float:
         evaluate = self.params.evaluate
@@ -161,12 +228,7 @@ def answer(trials: Trials, asked: JSON) -> JSON:
     if "plot" in asked:
         plot(Path(asked["plot"]), asked["name"], [Point(*point) for point in asked["points"]])
         return {"plotted": asked["name"]}
-    began = time.monotonic()
-    try:
-        return {"value": trials.value(Cell.parse(asked["cell"]), asked["changes"]),
-                "seconds": time.monotonic() - began}
-    except ValueError as error:
-        return {"failed": str(error), "seconds": time.monotonic() - began}
+    return trials.trial(Cell.parse(asked["cell"]), asked["changes"], asked.get("processor_seconds"))._asdict()
 
 
 def main() -> int:

@@ -19,11 +19,14 @@ from repblend.runtime.context import Paths
 from repblend.stages import distill, encode, experts, prepare
 from repblend.stages.pipeline import Context
 from repblend.store import read_json
-from repblend.tuning import Point, Trials, plot
-from repro import tune
+from repblend.tuning import LEAST_ITERATIONS, VALIDATIONS, Cost, Point, Trials, plot
+from repro import equal_searches, tune
+from repro.chosen import write_values
+from repro.equal_searches import methods_of, num_finished, take_turns
 from repro.pipeline import KINDS, MULTIMODAL
 from repro.profiles import Profile
 from repro.tune import (
+    Length,
     Limit,
     Outcome,
     Range,
@@ -34,7 +37,6 @@ from repro.tune import (
     seed_of,
     space_of,
     table,
-    write_values,
 )
 from tests.own import pictures
 
@@ -136,6 +138,8 @@ def test_every_method_has_a_space_around_its_present_settings(method: str, conte
     assert ("optimiser.lr.similarity" in space) == (method not in ("mtt-vl", "tesla-vl"))
     assert space["batch_size"].high == (20 if method in ("mtt-vl", "tesla-vl") else 19)
     assert all(each.low <= each.now <= each.high for each in space.values())
+    down = 25 if Cell(method, 20).trains_encoder else 5
+    assert space["optimiser.lr.images"].now / space["optimiser.lr.images"].low == pytest.approx(down)
 
 
 def test_coresets_have_the_rates_of_their_students(content: dict[str, Any]) -> None:
@@ -220,6 +224,64 @@ def test_the_plot_has_plain_numbers_at_its_axes_and_the_same_bytes_again(tmp_pat
     assert "<!-- 1.5 -->" not in drawn and drawn == (tmp_path / "two.svg").read_text()
 
 
+# Equal searches.
+
+
+def test_methods_take_turns_and_those_that_are_behind_come_first() -> None:
+    numbers, order = {"a": 2, "b": 0, "c": 1}, list[str]()
+
+    def run(method: str, wanted: int) -> int:
+        assert wanted > numbers[method] and min(numbers.values()) >= wanted - 1
+        numbers[method] = wanted
+        order.append(method)
+        return 0
+
+    assert take_turns(numbers, 3, run) == 0
+    assert "".join(order) == "bbcabc" and set(numbers.values()) == {3}
+    assert take_turns(numbers, 3, run) == 0 and len(order) == 6
+
+
+def test_the_first_method_that_fails_ends_the_searches() -> None:
+    asked: list[str] = []
+    assert take_turns({"a": 0, "b": 0}, 2, lambda method, wanted: asked.append(method) or 3) == 3 and asked == ["a"]
+
+
+def test_all_methods_are_those_of_the_grid() -> None:
+    params = read_params(ROOT / "profiles/openmoji/params.yaml")
+    assert set(methods_of(params)) >= {"repblend", "repblend-without-blending", "lors", "tesla-vl", "mtt-vl", "random",
+                                       "random+encoder-students"}
+    for method in methods_of(params):
+        assert space_of(Cell(method, 100), params, 9)
+
+
+def test_finished_trials_are_counted_without_those_that_a_kill_left(tmp_path: Path) -> None:
+    file = tmp_path / "study.jsonl"
+    assert num_finished(file, "test/repblend-50") == 0
+    run(file, 3)
+    open_study(file, "test/repblend-50", {"of": "a test"}).ask()
+    assert num_finished(file, "test/repblend-50") == 3
+
+
+def test_trials_of_another_length_are_another_study() -> None:
+    cell = Cell("lors", 100)
+    assert Length().study_of(cell) == Length(30).study_of(cell) == "lors-100"
+    assert Length(None, 240).study_of(cell) == "lors-100-240s" != Length(None, 1800).study_of(cell)
+
+
+def test_two_lengths_of_a_trial_are_refused(capsys: pytest.CaptureFixture) -> None:
+    assert equal_searches.main("quickstart", ["repblend"], 50, None, None, 20, 60, write=False) == 1
+    assert "--iterations and --processor-seconds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(100, 31), (100.9, 31), (48, 5), (39, LEAST_ITERATIONS), (0, 4)])
+def test_iterations_fill_what_is_left_beside_the_validations(seconds: float, expected: int) -> None:
+    cost = Cost(spent=10, iteration=2, validation=4)
+    assert cost.affordable(seconds) == expected
+    if expected > LEAST_ITERATIONS:
+        taken = cost.spent + cost.iteration * expected + cost.validation * (1 + VALIDATIONS)
+        assert taken <= seconds < taken + cost.iteration
+
+
 # Real trials, in a small workspace of 150 pairs.
 
 
@@ -269,7 +331,7 @@ def test_a_search_with_real_trials_writes_study_plot_and_settings(
     monkeypatch.setattr(tune, "bring", lambda profile, params, cell: 0)  # stages were run by hand
     before = (workspace / "params.yaml").read_text()
     profile, cell = Profile("mine", KINDS[MULTIMODAL], workspace), Cell("repblend", 25)
-    assert tune._tune(profile, profile.params(), cell, Limit(60, 3), 2, write=True) == 0
+    assert tune.tune(profile, profile.params(), cell, Limit(60, 3), Length(2), write=True) == 0
     told = capsys.readouterr().out
     assert "trial 2: " in told and re.search(r"^trial +validation +seconds +settings$", told, re.MULTILINE)
     folder = workspace / "paper/studies"
@@ -277,5 +339,18 @@ def test_a_search_with_real_trials_writes_study_plot_and_settings(
         f"repblend-25.{kind}" for kind in ("jsonl", "svg", "pdf", "png")}
     changed = (workspace / "params.yaml").read_text() != before
     assert changed == ("has the settings of trial" in told) and profile.params()
-    setting = tune.setting_of(workspace, profile.params(), cell, 2)  # the same, whatever was written
+    setting = tune.setting_of(workspace, profile.params(), cell, Length(2))  # the same, whatever was written
     assert len(finished(open_study(folder / "repblend-25.jsonl", "mine/repblend-25", setting))) == 3
+
+
+def test_a_trial_in_seconds_of_a_processor_says_what_it_took_and_can_be_repeated(workspace: Path) -> None:
+    paths, cell = Paths(workspace), Cell("repblend", 25)
+    trials = Trials(read_params(paths.params), paths)
+    short, long = trials.trial(cell, {"segments": 1}, 0.01), trials.trial(cell, {"segments": 1}, 4.0)
+    assert short.iterations == LEAST_ITERATIONS < (long.iterations or 0) and long.failed is None
+    assert short.processor_seconds < long.processor_seconds
+    again = trials.value(cell, {"segments": 1, "iterations": long.iterations,
+                                "validate_every": -(-(long.iterations or 0) // VALIDATIONS)})
+    assert again == long.value
+    diverged = trials.trial(cell, {"max_start": 99}, 4.0)
+    assert diverged.value is None and "max_start 99" in (diverged.failed or "")

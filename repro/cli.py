@@ -159,10 +159,11 @@ def tune_command(profile: ProfileOption = QUICKSTART,
                      min=3, help="Pairs of the set; the largest of the grid by default.", show_default=False)] = None,
                  minutes: Annotated[float | None, typer.Option(
                      min=0.0, help="Of trials of a study in all, those of earlier sessions included; one is run in any "
-                     "case. 10 by default where neither --trials nor --processor-seconds is given.",
+                     "case. 10 by default where no number of trials is given.",
                      show_default=False)] = None,
                  trials: Annotated[int | None, typer.Option(
-                     min=1, help="Of a study at most, likewise; 12 by default with --processor-seconds.",
+                     min=1, help="Of a study at most, likewise; 12 by default with --processor-seconds or for several "
+                     "methods.",
                      show_default=False)] = None,
                  iterations: Annotated[int | None, typer.Option(
                      min=1, help="Of a distillation on trial; its own number by default.", show_default=False)] = None,

@@ -6,8 +6,8 @@ answered by an `Answer`. Only the validation split is looked at. Trials draw fro
 of them: a search must not choose what suits the draws of the final run.
 
 Where a trial is given seconds of a processor (all threads), it takes a few iterations and a validation to see what they
-cost, then distils with as many as fit. The clock decides that number and nothing else; the study holds it, and the same
-number gives the same value again.
+cost, then distils with as many as fit, all on one thread. The clock decides that number and nothing else; the study
+holds it, and the same number gives the same value again.
 """
 
 import json
@@ -228,7 +228,9 @@ def answer(trials: Trials, asked: JSON) -> JSON:
     if "plot" in asked:
         plot(Path(asked["plot"]), asked["name"], [Point(*point) for point in asked["points"]])
         return {"plotted": asked["name"]}
-    return trials.trial(Cell.parse(asked["cell"]), asked["changes"], asked.get("processor_seconds"))._asdict()
+    if seconds := asked.get("processor_seconds"):
+        torch.set_num_threads(1)  # several spin while they wait for one another, the more the busier the machine is
+    return trials.trial(Cell.parse(asked["cell"]), asked["changes"], seconds)._asdict()
 
 
 def main() -> int:

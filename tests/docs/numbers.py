@@ -7,6 +7,7 @@ Not bound, because no file holds them: the minutes of `make reproduce`, `make te
 what `make bench` printed, what another processor gave, and the search that paper/FINDINGS.md tells of.
 """
 
+import csv
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -180,6 +181,13 @@ def findings() -> Iterator[Bound]:
     noise = sorted(alike(f"repblend-with-noise+{level}-50") for level in ("low", "middle", "high"))
     yield say("images are less alike ({}) than without any perturbation ({}) or with noise ({} to {})",
               alike("repblend-50"), alike("repblend-without-blending-50"), noise[0], noise[-1])
+    with (ROOT / "paper/studies/by-hand.csv").open(encoding="utf-8", newline="") as file:
+        tried = {(row["pixels"], row["iteration"]): row for row in csv.DictReader(file)}
+    early, late, other = tried["plain", "40"], tried["plain", "120"], tried["frequencies", "120"]
+    yield say("when they have fallen: {} against {} after 40 of 120 iterations, {} against {} at the end.", *(
+        f"{float(row[which]):.1f}" for row in (early, late) for which in ("averaged", "last")))
+    yield say("in the place of the pixels gave {} against {}. Both are", *(
+        f"{float(row['last']):.1f}" for row in (other, late)))
 
 
 def bring_up_to_date() -> None:

@@ -32,7 +32,7 @@ class Campaign:
     """How long the faults of one command may take, by what an undisturbed run takes."""
     others: bool = False
     """Whether DVC writes: how it ends, in whose words, and what it leaves in its cache is not ours to say."""
-    at_least: int = 3
+    at_least: int = 4
     at_most: int = 8
     done: set[tuple[str, ...]] = field(default_factory=set)
     failures: list[str] = field(default_factory=list)

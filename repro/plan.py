@@ -366,6 +366,7 @@ def _likeness(cell: Cell | None, wanted: Cell | None) -> tuple[bool, bool, bool,
     """
     if cell is None or wanted is None:
         return False, False, False, 0
+    cell, wanted = cell.without_seed, wanted.without_seed  # other draws of the same work
     return cell != wanted, cell.method != wanted.method, cell.base_method != wanted.base_method, -cell.budget
 
 

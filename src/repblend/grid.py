@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from re import fullmatch
 
 from repblend.methods import METHODS, find_method
-from repblend.params import Evaluate, MethodSchedule, StudentSchedule, base_method
+from repblend.params import Evaluate, MethodSchedule, StudentSchedule, base_method, seed_apart
 from repblend.records.base import CellName
 from repblend.sections import NAME
 from repblend.store import JSON
@@ -17,7 +17,10 @@ ENCODER_STUDENTS = "+encoder-students"
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the grid: a method, or a variant `<method>+<variant>` of it, at a budget: `<method>-<budget>`."""
+    """One cell of the grid: a method, or a variant `<method>+<variant>` of it, at a budget: `<method>-<budget>`.
+
+    Another set of the same settings, drawn with a seed of its own, is `<method>+seed-<number>-<budget>`.
+    """
 
     method: str
     budget: int
@@ -47,19 +50,34 @@ class Cell:
         return CellName(method=self.method, budget=self.budget)
 
     @property
+    def seed(self) -> int:
+        """The number of the set among those of the same settings: 0 for the plain cell, whose draws are the run's."""
+        return seed_apart(self.method)[1]
+
+    @property
+    def without_seed(self) -> "Cell":
+        """The plain cell: its settings are those of all further sets."""
+        return Cell(seed_apart(self.method)[0], self.budget)
+
+    def with_seed(self, number: int) -> "Cell":
+        """The set of a number above 0 with this plain cell's settings."""
+        return Cell(f"{self.method}+seed-{number}", self.budget)
+
+    @property
     def base_method(self) -> str:
         """The method without its variant."""
         return base_method(self.method)
 
     @property
     def base(self) -> "Cell":
-        """The cell without its variant."""
-        return Cell(self.base_method, self.budget)
+        """The cell without its variant, of the same seed."""
+        base = Cell(self.base_method, self.budget)
+        return base.with_seed(self.seed) if self.seed else base
 
     @property
     def variant(self) -> str:
-        """What stands behind the plus sign; empty for the method as it is."""
-        return self.method.partition("+")[2]
+        """What stands behind the plus sign, but for a seed; empty for the method as it is."""
+        return self.without_seed.method.partition("+")[2]
 
     @property
     def is_coreset(self) -> bool:
@@ -70,7 +88,7 @@ class Cell:
     def trains_encoder(self) -> bool:
         """Whether students train the whole image encoder: where the method matches that, or the variant says so."""
         if self.is_coreset:
-            return self.method.endswith(ENCODER_STUDENTS)
+            return self.without_seed.method.endswith(ENCODER_STUDENTS)
         return find_method(self.base_method).matched == "image-encoder"
 
 

@@ -5,8 +5,9 @@ number is expected is an error, never converted, and so is a key that no field k
 values from here, not these objects.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from re import fullmatch
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import Field, ValidationError, model_validator
@@ -305,9 +306,11 @@ class Distill(Section):
         Raises:
             ValueError: there is no such cell, or a field is unknown or of the wrong type or range.
         """
+        name, _, budget = cell.rpartition("-")
+        cell = f"{seed_apart(name)[0]}-{budget}"  # a further set has the plain one's settings
         if cell not in self.cells:
             raise ValueError(f"distill.cells has no '{cell}'; add it (an empty mapping takes the common settings)")
-        method = base_method(cell.rpartition("-")[0])
+        method = base_method(name)
         if method not in self.methods:
             raise ValueError(f"distill.methods has no '{method}'; add it (an empty mapping takes the common settings)")
         changed = _merged(self.common.model_dump(), self.methods[method])
@@ -317,6 +320,12 @@ class Distill(Section):
 def base_method(method: str) -> str:
     """Return the method of `<method>+<variant>`, or the method itself."""
     return method.partition("+")[0]
+
+
+def seed_apart(method: str) -> tuple[str, int]:
+    """Split `<method>+seed-<number>` into the method, with its variant if it has one, and the number; 0 without it."""
+    found = fullmatch(r"(.+)\+seed-([1-9][0-9]{0,8})", method)
+    return (found[1], int(found[2])) if found else (method, 0)
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -362,8 +371,17 @@ class Grid(Section):
     pair_encoder_distilled: list[Name]
     """Those that match the whole image encoder."""
     pair_budgets: list[Positive]
+    seeds: list[Positive]
+    """Further sets, each drawn with a seed of its own: every coreset, and every method, is there once more as
+    `<method>+seed-<number>`. Features and experts are the same."""
+    seed_budgets: list[Positive]
+    """At which budgets."""
     caveats: dict[Name, str] = Field(default_factory=dict)
     """Cell -> what is publicly known of its settings; the plan and the report say it."""
+
+    def seeded(self, methods: Sequence[str]) -> list[str]:
+        """Return the names of the further sets of methods."""
+        return [f"{method}+seed-{seed}" for method in methods for seed in self.seeds]
 
     def pair_cells(self, methods: list[str]) -> list[str]:
         """Return the cells of methods with every further pair of encoders."""
@@ -385,6 +403,13 @@ class Grid(Section):
             raise ValueError(f"larger_pairs: {min(unknown)} is none of grid.pairs; take it out")
         if twice := {name.partition("+")[2] for names in self.variants.values() for name in names} & set(self.pairs):
             raise ValueError(f"pairs: {min(twice)} is also the name of a variant; rename one")
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_have_names_of_their_own(self) -> Self:
+        for names in ([*self.all_variants, *self.encoder_variants], [f"x+{pair}" for pair in self.pairs]):
+            if taken := [name for name in names if seed_apart(name)[1]]:
+                raise ValueError(f"{taken[0].removeprefix('x+')}: is named like a set of grid.seeds; rename it")
         return self
 
     @model_validator(mode="after")
@@ -553,7 +578,7 @@ class Params(Section):
         grid = self.grid
         budgets = {"grid.budgets": grid.budgets,
                    "grid.variants_budget": [grid.variants_budget] * bool(grid.all_variants or grid.encoder_variants),
-                   "grid.pair_budgets": grid.pair_budgets}
+                   "grid.pair_budgets": grid.pair_budgets}  # those of grid.seed_budgets are of grid.budgets
         learned = (grid.distilled or grid.encoder_distilled or grid.all_variants or grid.encoder_variants
                    or grid.pair_distilled or grid.pair_encoder_distilled)
         for key, values in budgets.items():
@@ -598,6 +623,9 @@ class Params(Section):
         if grid.compared_budgets and "random" not in grid.coresets:
             yield ("grid.compared_budgets: sets are compared with random pairs, which grid.coresets lacks; add random "
                    "there, or compare no budget")
+        if alone := [budget for budget in grid.seed_budgets if budget not in grid.budgets]:
+            yield (f"grid.seed_budgets: no set has {alone[0]} pairs that further ones could stand beside; take some of "
+                   f"grid.budgets, {grid.budgets}")
         if missing := [coreset for coreset in grid.encoder_coresets if coreset not in grid.coresets]:
             yield f"grid.encoder_coresets: grid.coresets has no {missing[0]}; add it there"
         if grid.encoder_variants and not grid.encoder_distilled:

@@ -31,6 +31,16 @@ def stream(seed: int, *purpose: str | int) -> torch.Generator:
     return torch.Generator(device="cpu").manual_seed(_seed_of(seed, *purpose))
 
 
+def seed_of_set(seed: int, number: int) -> int:
+    """Return the seed of all draws that make one of several sets of the same settings.
+
+    Args:
+        seed: the run's.
+        number: of the set (`Cell.seed`). Set 0 has the run's own seed; every other one's is 64 bits of its name.
+    """
+    return seed if number == 0 else _seed_of(seed, "set", number)
+
+
 def _seed_of(*name: str | int) -> int:
     """64 bits, signed, of the name of a stream."""
     digest = hashlib.sha256("\x1f".join(map(str, name)).encode()).digest()

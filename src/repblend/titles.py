@@ -1,6 +1,7 @@
 """What methods, data sets and recalls are called in tables and figures, and the colour and marker of each method."""
 
 from repblend.methods import METHODS
+from repblend.params import seed_apart
 
 TITLES = {"random": "Random", "herding": "Herding", "k-center": "K-Center", "forgetting": "Forgetting",
           "full-data": "Full training set", "chance": "Chance"} | {
@@ -21,10 +22,11 @@ DATA_TITLES = {EMBEDDED: "OpenMoji", "flickr30k": "Flickr30K", "coco_karpathy": 
 
 
 def title(method: str) -> str:
-    """Return what a method is called; a `+variant` of it stands in brackets, but for the kind of its students."""
+    """Return what a method is called; a `+variant` of it, but for the kind of its students, and a seed in brackets."""
+    method, seed = seed_apart(method)
     base, _, variant = method.partition("+")
-    shown = TITLES.get(base, base)
-    return f"{shown} ({variant})" if variant and variant != "encoder-students" else shown
+    marks = [variant] * (variant not in ("", "encoder-students")) + [f"seed {seed}"] * bool(seed)
+    return f"{TITLES.get(base, base)} ({', '.join(marks)})" if marks else TITLES.get(base, base)
 
 
 def data_title(name: str) -> str:

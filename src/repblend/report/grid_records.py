@@ -88,6 +88,11 @@ class GridRecords:
         """Whether a method's students train the whole image encoder."""
         return method in self.grid.encoder_distilled or method.endswith(ENCODER_STUDENTS)
 
+    def sets(self, method: str, budget: int) -> tuple[str, ...]:
+        """The cells of a method at a budget whose sets differ in their draws alone: the plain cell first."""
+        further = self.grid.seeded([method]) if budget in self.grid.seed_budgets else []
+        return tuple(f"{each}-{budget}" for each in (method, *further))
+
     # What was measured. Every method returns None for what was not run, or is unfit.
 
     def evaluation(self, name: str) -> Evaluation | None:

@@ -30,6 +30,7 @@ from repblend.report.results import (
     seeds_table,
     storage_table,
 )
+from repblend.report.sets import sets_table
 from repblend.report.studies import (
     FAMILY,
     ablated,
@@ -60,6 +61,8 @@ def has_lors(records: GridRecords) -> bool:
 
 
 SECTIONS = (
+    ReportSection("How much depends on the draw of a set", ("sets",), (), ("evaluate",),
+                  lambda records: bool(records.grid.seeds)),
     ReportSection("The paper's Tables 1 and 2", tuple(f"published-{name}" for name in COMPARED_TITLES), (), (),
                   lambda records: has_lors(records) or any(map(records.is_of, COMPARED_TITLES))),
     ReportSection("What each part brings", ("ablation",), ("ablation",), ("evaluate",),
@@ -174,6 +177,7 @@ TABLES: dict[str, Callable[[GridRecords], Table]] = {
     **{f"results-{name}": partial(results_table, protocol=name) for name in PROTOCOLS},
     "inventory": inventory_table,
     "seeds": seeds_table,
+    "sets": sets_table,
     "orderings": orderings_table,
     "storage": storage_table,
     "origins": origins_table,

@@ -61,7 +61,7 @@ from repblend.stages.pipeline import Context
 from repblend.stages.setup import annotations_of, captions_in, identify, image_encoder_of, located, view_source
 from repblend.stages.students import StudentModel, make_evaluator, recipe_of, student_model
 from repblend.store import JSON
-from repblend.streams import stream
+from repblend.streams import seed_of_set, stream
 from repblend.tensors import read_tensors, write_tensors
 
 
@@ -151,6 +151,11 @@ class Problem:
         return find_method(self.cell.base_method)
 
     @property
+    def seed(self) -> int:
+        """Of all draws that make the set; students have the run's."""
+        return seed_of_set(self.params.seed, self.cell.seed)
+
+    @property
     def num_pairs(self) -> int:
         return len(self.initial_pairs)
 
@@ -161,7 +166,7 @@ class Problem:
         learned = Learned(self.initial_images.to(device), self.features.texts_of(self.initial_pairs).to(device),
                           self._similarity().to(device), on(device, rates), RATE_SPACES[settings.rate_space],
                           settings.learned)
-        draws = Draws(self.params.seed, settings.segments, settings.inner_steps, settings.batch_size, self._perturb(),
+        draws = Draws(self.seed, settings.segments, settings.inner_steps, settings.batch_size, self._perturb(),
                       settings.expert_span, settings.max_start, self.model.towers.draw_masks, settings.dropout_masks)
         objective = StudentLoss(LOSSES[settings.loss], LOGIT_TEMPERATURES[settings.logit_scale](settings.temperature))
         outer_rates = OuterRates(**optimiser.lr.model_dump())
@@ -217,7 +222,7 @@ class Problem:
             case "low-rank":
                 return LowRankSimilarity.identity(self.num_pairs, self.settings.similarity_rank,
                                                   self.settings.similarity_alpha,
-                                                  stream(self.params.seed, "distill", "similarity", self.num_pairs))
+                                                  stream(self.seed, "distill", "similarity", self.num_pairs))
             case "full":
                 return FullSimilarity.identity(self.num_pairs)
             case "identity":
@@ -265,10 +270,11 @@ def pose(cell: Cell, settings: DistillSettings, params: Params, paths: Paths) ->
                          "which has no parameters; name another part as well")
     features, encoder = read_features(paths.features), image_encoder_of(params)
     train = annotations_of(params, paths).train
-    candidates = INITIAL_CANDIDATES[settings.initial_pairs](features.train_image_index, params.seed)
-    initial = random_pairs(candidates, method.num_pairs(cell.budget), params.seed)
+    seed = seed_of_set(params.seed, cell.seed)
+    candidates = INITIAL_CANDIDATES[settings.initial_pairs](features.train_image_index, seed)
+    initial = random_pairs(candidates, method.num_pairs(cell.budget), seed)
     images = initial_images(view_source(params, paths, train), features.train_image_index[initial].tolist(),
-                            settings.initial_images == "augmented", params.seed)
+                            settings.initial_images == "augmented", seed)
     experts = paths.encoder_experts if method.matched == "image-encoder" else paths.experts
     model = student_model(cell, encoder, params, paths, features)
     splits = model.splits if settings.choose == "best-test" else {"val": model.val}

@@ -18,25 +18,29 @@ from repblend.runtime.settings import Pipeline, Stage
 
 def coresets(params: Params) -> list[Cell]:
     """Return the sets of real pairs."""
-    return _cells(params.grid.coresets, params.grid.budgets)
+    grid = params.grid
+    return [*_cells(grid.coresets, grid.budgets), *_cells(grid.seeded(grid.coresets), grid.seed_budgets)]
 
 
 def distilled(params: Params) -> list[Cell]:
-    """Return the distilled sets: of methods that match heads, of their variants, of methods that match the encoder; and
-    those that are distilled with further pairs of encoders.
+    """Return the distilled sets: of methods that match heads, of their variants, of methods that match the encoder;
+    those that are distilled with further pairs of encoders, and those with further seeds.
     """
     grid = params.grid
     with_pairs = [f"{method}+{pair}" for method in (*grid.pair_distilled, *grid.pair_encoder_distilled)
                   for pair in grid.encoder_pairs]
     return [*_cells(grid.distilled, grid.budgets), *_cells(grid.all_variants, [grid.variants_budget]),
             *_cells(grid.encoder_distilled, grid.budgets), *_cells(grid.encoder_variants, [grid.variants_budget]),
-            *_cells(with_pairs, grid.pair_budgets)]
+            *_cells(with_pairs, grid.pair_budgets),
+            *_cells(grid.seeded([*grid.distilled, *grid.encoder_distilled]), grid.seed_budgets)]
 
 
 def evaluated(params: Params) -> list[Cell]:
     """Return what students are trained on; coresets also train students of the whole image encoder."""
-    baselines = [f"{coreset}{ENCODER_STUDENTS}" for coreset in params.grid.encoder_coresets]
-    return [*coresets(params), *distilled(params), *_cells(baselines, params.grid.budgets)]
+    grid = params.grid
+    baselines = [f"{coreset}{ENCODER_STUDENTS}" for coreset in grid.encoder_coresets]
+    return [*coresets(params), *distilled(params), *_cells(baselines, grid.budgets),
+            *_cells(grid.seeded(baselines), grid.seed_budgets)]
 
 
 def compared(params: Params) -> list[Cell]:
@@ -61,7 +65,7 @@ def trained(section: str) -> Callable[[Params], int]:
     return lambda params: 0 if (settings := getattr(params, section)).import_from else settings.num
 
 
-def _cells(methods: list[str], budgets: list[int]) -> list[Cell]:
+def _cells(methods: Sequence[str], budgets: list[int]) -> list[Cell]:
     return [Cell(method, budget) for method in methods for budget in budgets]
 
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from repblend.data.params import OpenMojiData, OwnData, RealData
+from repblend.matching.optimiser import PARTS
 from repblend.params import Params, read_params, read_yaml
 from repblend.sections import Section
 
@@ -223,6 +224,8 @@ def test_parameters_that_ask_for_more_than_the_data_set_has_say_what_fits(tmp_pa
     ({"encoder_coresets": ["forgetting"]}, r"grid\.encoder_coresets: grid\.coresets has no forgetting"),
     ({"variants": {"rank": ["repblend+rank-2"]}, "all_variants": ["repblend+rank-2"], "variants_budget": 400},
      r"grid\.variants_budget: 400 is more than the 300 training images"),
+    ({"regimes": ["repblend+rank-2"], "regime_budgets": [400]},
+     r"grid\.regime_budgets: 400 is more than the 300 training images"),
     ({"variants": {"pairs": ["lors+x"]}, "encoder_variants": ["lors+x"]}, r"grid\.encoder_distilled: is empty"),
 ])
 def test_cells_that_no_stage_could_make_are_refused(changes: dict, message: str) -> None:
@@ -232,6 +235,34 @@ def test_cells_that_no_stage_could_make_are_refused(changes: dict, message: str)
         "repblend-without-blending-2": {}, "lors+x-50": {}}
     with pytest.raises(ValueError, match=message):
         Params.model_validate(content).check_sizes(300, 3000)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"regimes": ["repblend"]}, "regimes: repblend is also the name of a method or variant"),
+    ({"regimes": ["repblend+x"], "variants": {"rank": ["repblend+x"]}, "all_variants": ["repblend+x"]},
+     r"regimes: repblend\+x is also the name of a method or variant"),
+    ({"regimes": ["repblend+x"], "pairs": {"x": {"image_encoder": "a", "text_encoder": "b"}}, "encoder_pairs": ["x"]},
+     "pairs: x is also the name of a variant"),
+])
+def test_a_regime_has_a_name_of_its_own(changes: dict, message: str) -> None:
+    content = read_yaml(ROOT / "params.yaml")
+    content["grid"] |= changes
+    with pytest.raises(ValueError, match=message):
+        Params.model_validate(content)
+
+
+@pytest.mark.parametrize(("learned", "message"), [
+    ([], "at least 1 item"), (["texts", "texts"], "names a part twice"), (["pixels"], "Input should be 'images'")])
+def test_what_is_learned_is_some_parts_of_a_set_each_once(learned: list[str], message: str) -> None:
+    content = read_yaml(ROOT / "params.yaml")
+    content["distill"]["cells"]["repblend+some-50"] = {"learned": learned}
+    with pytest.raises(ValueError, match=message):
+        Params.model_validate(content)
+
+
+def test_everything_is_learned_unless_parameters_say_otherwise() -> None:
+    params = read_params(ROOT / "params.yaml")
+    assert params.distill.settings("repblend-100").learned == [*PARTS]
 
 
 def test_snapshots_are_counted_for_variants_that_match_the_encoder_too() -> None:

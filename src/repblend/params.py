@@ -360,6 +360,10 @@ class Grid(Section):
     encoder_variants: list[Name]
     """Those of the families, after all others, whose methods match the whole image encoder."""
     variants_budget: Positive
+    regimes: list[Name]
+    """Variants that change most settings at once, as another paper's do; of methods that match heads."""
+    regime_budgets: list[Positive]
+    """Their budgets; at those of `budgets` each stands beside its method as it is."""
     pairs: dict[Name, EncoderPair]
     """Further pairs of encoders: each gets features and experts of its own (the paper's Figures 6 and 7)."""
     encoder_pairs: list[Name]
@@ -396,12 +400,20 @@ class Grid(Section):
         return self
 
     @model_validator(mode="after")
+    def _every_regime_is_a_variant_of_its_own(self) -> Self:
+        for name in self.regimes:
+            if base_method(name) == name or name in self.all_variants:
+                raise ValueError(f"regimes: {name} is also the name of a method or variant; expected <method>+<regime>")
+        return self
+
+    @model_validator(mode="after")
     def _every_pair_is_listed(self) -> Self:
         if self.encoder_pairs != list(self.pairs):
             raise ValueError(f"encoder_pairs: expected the names of grid.pairs in their order, {list(self.pairs)}")
         if unknown := set(self.larger_pairs) - set(self.pairs):
             raise ValueError(f"larger_pairs: {min(unknown)} is none of grid.pairs; take it out")
-        if twice := {name.partition("+")[2] for names in self.variants.values() for name in names} & set(self.pairs):
+        variants = [*self.regimes, *(name for names in self.variants.values() for name in names)]
+        if twice := {name.partition("+")[2] for name in variants} & set(self.pairs):
             raise ValueError(f"pairs: {min(twice)} is also the name of a variant; rename one")
         return self
 
@@ -578,9 +590,10 @@ class Params(Section):
         grid = self.grid
         budgets = {"grid.budgets": grid.budgets,
                    "grid.variants_budget": [grid.variants_budget] * bool(grid.all_variants or grid.encoder_variants),
+                   "grid.regime_budgets": grid.regime_budgets * bool(grid.regimes),
                    "grid.pair_budgets": grid.pair_budgets}  # those of grid.seed_budgets are of grid.budgets
         learned = (grid.distilled or grid.encoder_distilled or grid.all_variants or grid.encoder_variants
-                   or grid.pair_distilled or grid.pair_encoder_distilled)
+                   or grid.regimes or grid.pair_distilled or grid.pair_encoder_distilled)
         for key, values in budgets.items():
             for budget in values:
                 if budget > images:
@@ -606,7 +619,7 @@ class Params(Section):
         """
         grid = self.grid
         cells = {"experts": [*_cells(grid.distilled, grid.budgets), *_cells(grid.all_variants, [grid.variants_budget]),
-                             *grid.pair_cells(grid.pair_distilled)],
+                             *_cells(grid.regimes, grid.regime_budgets), *grid.pair_cells(grid.pair_distilled)],
                  "encoder_experts": [*_cells(grid.encoder_distilled, grid.budgets),
                                      *_cells(grid.encoder_variants, [grid.variants_budget]),
                                      *grid.pair_cells(grid.pair_encoder_distilled)]}

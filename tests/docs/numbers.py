@@ -19,6 +19,7 @@ import yaml
 
 from repblend.methods import METHODS
 from repblend.params import read_params
+from repblend.report.published import read_published
 from repblend.store import JSON
 from repblend.titles import title
 from tests.docs.documents import ROOT
@@ -188,6 +189,17 @@ def findings() -> Iterator[Bound]:
         f"{float(row[which]):.1f}" for row in (early, late) for which in ("averaged", "last")))
     yield say("in the place of the pixels gave {} against {}. Both are", *(
         f"{float(row['last']):.1f}" for row in (other, late)))
+    yield from released_code()
+
+
+def released_code() -> Iterator[Bound]:
+    """Yield what paper/FINDINGS.md says that the released code gave on this data."""
+    found = {(row["method"], row["seed"], row["iteration"]): str(row.number("mean", "std"))
+             for row in read_published(ROOT, "released-code")}
+    arms = ("repblend", "repblend-without-blending")
+    yield bind("paper/FINDINGS.md", "with blending and without: {} and {} at iteration 160, {} and {} at 80; another "
+               "seed {} and {}. These", *(found[arm, seed, iteration] for seed, iteration in (
+                   ("first", 160), ("first", 80), ("second", None)) for arm in arms))
 
 
 def bring_up_to_date() -> None:

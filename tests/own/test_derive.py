@@ -79,7 +79,7 @@ def test_values_for_150_images_by_hand() -> None:
     derived = {each.key: each.value for each in derive(content, "openmoji", known("openmoji"), 103, 103)}
     assert {key: each.value for key, each in held_out(150).items()} == {"num_val": 20, "num_test": 27}
     expected = {"grid.budgets": [5, 12, 25, 50], "grid.compared_budgets": [25], "grid.variants_budget": 12,
-                "grid.pair_budgets": [5, 12, 25],
+                "grid.pair_budgets": [5, 12, 25], "grid.regime_budgets": [12, 50],
                 "distill.common.similarity_rank": 2, "experts.batch_size": 51, "experts.epochs": 120,
                 "experts.snapshots_every": 20, "select.warm_up.batch_size": 51, "select.warm_up.epochs": 83,
                 "evaluate.full_data.epochs": 260}

@@ -19,8 +19,11 @@ WHOLE_GRID = {
     "budgets": [50, 100], "coresets": ["random", "herding", "k-center", "forgetting"],
     "encoder_distilled": ["mtt-vl", "tesla-vl", "lors", "repblend-without-matching"],
     "distilled": ["repblend", "repblend-without-blending"], "encoder_coresets": ["random", "herding"],
-    "compared_budgets": [100], "variants": {"noise": ["repblend-with-noise+low"], "rank": ["repblend+rank-2"]},
-    "all_variants": ["repblend-with-noise+low", "repblend+rank-2"], "encoder_variants": [], "variants_budget": 50,
+    "compared_budgets": [100], "variants": {"noise": ["repblend-with-noise+low"], "rank": ["repblend+rank-2"],
+                                            "learned": ["repblend+only-texts", "repblend+fixed-pairs"]},
+    "all_variants": ["repblend-with-noise+low", "repblend+rank-2", "repblend+only-texts", "repblend+fixed-pairs"],
+    "encoder_variants": [], "variants_budget": 50,
+    "regimes": ["repblend+published", "repblend-without-blending+published"], "regime_budgets": [50],
     "pairs": {"large": {"image_encoder": "a-large-encoder", "text_encoder": "a-text-encoder"}},
     "encoder_pairs": ["large"], "larger_pairs": ["large"], "pair_distilled": ["repblend"],
     "pair_encoder_distilled": ["lors"], "pair_budgets": [50], "seeds": [1, 2], "seed_budgets": [50]}

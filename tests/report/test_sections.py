@@ -27,9 +27,10 @@ from tests.report.synthetic import (
 SMALL_GRID = WHOLE_GRID | {"budgets": [50, 100], "coresets": ["random", "herding", "k-center"], "encoder_distilled": [],
                            "encoder_coresets": [], "compared_budgets": [], "variants": {}, "all_variants": [],
                            "seeds": [], "pairs": {}, "encoder_pairs": [], "larger_pairs": [], "pair_distilled": [],
-                           "pair_encoder_distilled": []}
+                           "pair_encoder_distilled": [], "regimes": []}
 """That of the quickstart."""
-LEFT_OUT = ["How much depends on the draw of a set", "The paper's Tables 1 and 2",
+LEFT_OUT = ["How much depends on the draw of a set", "The paper's Tables 1 and 2", "What carries a set",
+            "Blending, here and in the paper's regime",
             "How much the settings matter", "Noise in the place of blending",
             "Other pairs of encoders (the paper's Figures 6 and 7)", "Larger encoders",
             "The paper's Table 3: larger encoders", "Other image encoders (the paper's Table 4)",

@@ -81,7 +81,7 @@ def test_what_no_stage_makes_is_neither_waited_for_nor_drawn() -> None:
     params = compose(ROOT, "openmoji", ["grid.encoder_distilled=[]", "grid.distilled=[]", "grid.all_variants=[]",
                                         "~grid.variants", "+grid.variants={}", "grid.compared_budgets=[]",
                                         "~grid.pairs", "+grid.pairs={}", "grid.encoder_pairs=[]",
-                                        "grid.larger_pairs=[]"])[1]
+                                        "grid.larger_pairs=[]", "grid.regimes=[]"])[1]
     made = pipeline_for(TEMPLATE, params, PurePosixPath("../.."), {"encode": [Path("conf/x.json")]})
     assert made["stages"]["encode"]["deps"][-1] == "../../conf/x.json"
     report = made["stages"]["report"]["deps"]

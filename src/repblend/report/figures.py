@@ -13,6 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from repblend.records.outputs import Course
+from repblend.report.blending import WITH, WITHOUT, arms
+from repblend.report.carried import carried
 from repblend.report.drawing import WIDTH, canvas, draw_plot, line_legend, save, say_not_run
 from repblend.report.encoder_pairs import encoder_pairs
 from repblend.report.first import recall_plot
@@ -74,7 +77,8 @@ def _draw(records: GridRecords, folder: Path, name: str, quantities: Sequence[Qu
     with canvas(len(quantities), len(budgets), width, ROW_HEIGHT * len(quantities) + 0.7, sharex="col",
                 sharey="row") as (figure, axes):
         for place, panel in enumerate(axes):
-            _draw_panel(panel, records, quantities[place // len(budgets)], budgets[place % len(budgets)])
+            _draw_panel(panel, quantities[place // len(budgets)], _courses(
+                records, {method: f"{method}-{budgets[place % len(budgets)]}" for method in records.learned}))
         for panel, budget in zip(axes, budgets, strict=False):
             panel.set_title(f"{budget} pairs")
         for panel in axes[-len(budgets):]:
@@ -83,15 +87,48 @@ def _draw(records: GridRecords, folder: Path, name: str, quantities: Sequence[Qu
         for panel, quantity in zip(axes[::len(budgets)], quantities, strict=True):
             panel.set_ylabel(quantity.label)
         figure.align_ylabels(axes[::len(budgets)])
-        ring = Line2D([], [], linestyle="", marker="o", markersize=9, markerfacecolor="none", color="#444444",
-                      label="iteration that was kept")
-        figure.legend(handles=[*line_legend(records.learned), ring], loc="outside lower center", ncols=3)
+        figure.legend(handles=[*line_legend(records.learned), _ring()], loc="outside lower center", ncols=3)
         save(figure, folder, name)
 
 
-def _draw_panel(panel: Axes, records: GridRecords, quantity: Quantity, budget: int) -> None:
+def blending(records: GridRecords, folder: Path) -> None:
+    """Recall and what collapse raises, with blending and without: a column for each regime and budget."""
+    quantities = [Quantity("mean recall on\nvalidation (%)", checkpoint="val_mean_recall"),
+                  Quantity("intra-modal\nsimilarity, images", checkpoint="intra_modal_similarity_img"),
+                  Quantity("intra-modal\nsimilarity, texts", checkpoint="intra_modal_similarity_txt"),
+                  Quantity("concentration\nratio, images", checkpoint="concentration_ratio_img"),
+                  Quantity("modality gap", checkpoint="modality_gap")]
+    compared = arms(records)
+    with canvas(len(quantities), len(compared), max(WIDTH, 2.3 * len(compared)), ROW_HEIGHT * len(quantities) + 0.7,
+                sharex="col", sharey="row") as (figure, axes):
+        for place, panel in enumerate(axes):
+            each = compared[place % len(compared)]
+            _draw_panel(panel, quantities[place // len(compared)],
+                        _courses(records, {WITHOUT: each.without, WITH: each.blended}))
+        for panel, each in zip(axes, compared, strict=False):
+            panel.set_title(f"{each.regime},\n{each.budget} pairs")
+        for panel in axes[-len(compared):]:
+            panel.set_xlabel("iteration")
+            panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        for panel, quantity in zip(axes[::len(compared)], quantities, strict=True):
+            panel.set_ylabel(quantity.label)
+        figure.align_ylabels(axes[::len(compared)])
+        figure.legend(handles=[*line_legend((WITHOUT, WITH)), _ring()], loc="outside lower center", ncols=3)
+        save(figure, folder, "blending")
+
+
+def _ring() -> Line2D:
+    return Line2D([], [], linestyle="", marker="o", markersize=9, markerfacecolor="none", color="#444444",
+                  label="iteration that was kept")
+
+
+def _courses(records: GridRecords, cells: Mapping[str, str]) -> dict[str, Course]:
+    """Return the courses of the cells that were distilled, by method."""
+    return {method: course for method, cell in cells.items() if (course := records.course(cell))}
+
+
+def _draw_panel(panel: Axes, quantity: Quantity, courses: Mapping[str, Course]) -> None:
     """Draw every distillation; what is measured at checkpoints gets a ring at the iteration that was kept."""
-    courses = {method: course for method in records.learned if (course := records.course(f"{method}-{budget}"))}
     for method, course in courses.items():
         shade = colour(method)
         for name, dash in quantity.curves.items():
@@ -172,6 +209,7 @@ FIGURES: dict[str, Callable[[GridRecords, Path], None]] = {
     "mean-recall": lambda records, folder: draw_plot(recall_plot(records), folder),
     "learning-curves": learning_curves, "specimens": specimens, "similarity": similarity,
     "collapse": collapse, "ablation": ablation, "sensitivity": sensitivity, "noise": noise, "spheres": spheres,
+    "carried": carried, "blending": blending,
     "encoder-pairs": encoder_pairs,
     "published-similarity": published_similarity}
 """Every figure by its file name."""

@@ -83,6 +83,8 @@ FILES: dict[str, dict[str, Parser]] = {
     "zero-shot": {"task": _words, "metric": _RECALL, "method": _METHOD, "value": _number},
     "collapse": {"method": _METHOD, "quantity": _words, "iteration": _maybe(_count), "value": _number,
                  "reading": _one_of("plot", "caption", "annotation")},
+    "released-code": {"dataset": _words, "budget": _count, "method": _METHOD, "seed": _words,
+                      "iteration": _maybe(_count), "mean": _number, "std": _maybe(_number)},
     "ufc": {"dataset": _words, "budget": _count, "student": str, "quantity": _one_of(*UFC_QUANTITIES),
             "method": _words, "mean": _number, "std": _maybe(_number)},
 }

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from repblend.report.blending import blending_table
+from repblend.report.carried import FAMILY as CARRIED
+from repblend.report.carried import carried_table
 from repblend.report.efficiency import efficiency_table
 from repblend.report.encoder_pairs import larger_table, pairs_table
 from repblend.report.figures import FIGURES
@@ -67,6 +70,10 @@ SECTIONS = (
                   lambda records: has_lors(records) or any(map(records.is_of, COMPARED_TITLES))),
     ReportSection("What each part brings", ("ablation",), ("ablation",), ("evaluate",),
                   lambda records: len(ablated(records)) > 1),
+    ReportSection("What carries a set", ("carried",), ("carried",), ("evaluate",),
+                  lambda records: CARRIED in records.grid.variants),
+    ReportSection("Blending, here and in the paper's regime", ("blending",), ("blending",), ("distill", "evaluate"),
+                  lambda records: bool(records.grid.regimes)),
     ReportSection("How much the settings matter", ("sensitivity",), ("sensitivity",), ("evaluate",),
                   lambda records: bool(records.grid.variants)),
     ReportSection("Noise in the place of blending", ("noise",), ("noise",), ("distill", "evaluate"),
@@ -192,6 +199,8 @@ TABLES: dict[str, Callable[[GridRecords], Table]] = {
     "efficiency": efficiency_table,
     "collapse-measures": measures_table,
     "ablation": ablation_table,
+    "carried": carried_table,
+    "blending": blending_table,
     "sensitivity": sensitivity_table,
     "noise": noise_table,
 }

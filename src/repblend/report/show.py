@@ -10,6 +10,7 @@ from typing import Any
 from IPython.display import HTML
 
 from repblend.report import first
+from repblend.report.blending import blending_words
 from repblend.report.grid_records import GridRecords
 from repblend.report.markup import definitions_html, part
 from repblend.report.page import FirstScreen, Notebook
@@ -37,6 +38,7 @@ def words(passage: str) -> HTML:
         "encoder_methods": [title(method) for method in records.grid.encoder_distilled],
         "encoder_coresets": [title(method) for method in records.grid.encoder_coresets],
         "ablated": ablated(records),
+        "blending": blending_words(records) if records.grid.regimes else None,
         "chosen_by": sorted({record.provenance.parameters.get("distill", {}).get("choose", "best-validation")
                              for record in distilled if record and record.course}),
         "has_lors": has_lors(records),

@@ -304,8 +304,12 @@ def _setting(place: int, variant: SettingVariant, settings: list[dict[str, Any] 
     changed = [key for key in keys if any(each.get(key) != compared[0].get(key) for each in compared)]
     if not (own and changed):
         return variant.name or AS_IT_IS
-    shown = ", ".join(f"{key} {own.get(key, 'absent')}" for key in changed)
+    shown = ", ".join(f"{key} {_value(own.get(key, 'absent'))}" for key in changed)
     return shown if variant.name else f"{shown} ({AS_IT_IS})"
+
+
+def _value(value: Any) -> Any:
+    return " + ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _settings_of(records: GridRecords, cell: str) -> dict[str, Any]:

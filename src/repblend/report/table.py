@@ -18,7 +18,8 @@ from repblend.store import write_bytes
 
 NOT_RUN = "not run"
 EVIDENCE = {"T": "read from the paper's table or figure", "C": "read from released code",
-            "S": "secondary, not checked against the paper", "D": "derived by arithmetic"}
+            "S": "secondary, not checked against the paper", "D": "derived by arithmetic",
+            "M": "measured by running released code on this data"}
 """How sure a published number is (`paper/published/README.md`)."""
 
 

@@ -23,15 +23,16 @@ def coresets(params: Params) -> list[Cell]:
 
 
 def distilled(params: Params) -> list[Cell]:
-    """Return the distilled sets: of methods that match heads, of their variants, of methods that match the encoder;
-    those that are distilled with further pairs of encoders, and those with further seeds.
+    """Return the distilled sets: of methods that match heads, of their variants and of these in other regimes, of
+    methods that match the encoder; those that are distilled with further pairs of encoders, and those with further
+    seeds.
     """
     grid = params.grid
     with_pairs = [f"{method}+{pair}" for method in (*grid.pair_distilled, *grid.pair_encoder_distilled)
                   for pair in grid.encoder_pairs]
     return [*_cells(grid.distilled, grid.budgets), *_cells(grid.all_variants, [grid.variants_budget]),
-            *_cells(grid.encoder_distilled, grid.budgets), *_cells(grid.encoder_variants, [grid.variants_budget]),
-            *_cells(with_pairs, grid.pair_budgets),
+            *_cells(grid.regimes, grid.regime_budgets), *_cells(grid.encoder_distilled, grid.budgets),
+            *_cells(grid.encoder_variants, [grid.variants_budget]), *_cells(with_pairs, grid.pair_budgets),
             *_cells(grid.seeded([*grid.distilled, *grid.encoder_distilled]), grid.seed_budgets)]
 
 

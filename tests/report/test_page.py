@@ -20,13 +20,13 @@ from tests.report.conftest import make_report
 from tests.report.synthetic import BUDGETS, ROOT, TRAINED, write_wider, write_workspace
 
 FIGURES = ("mean-recall", "encoder-pairs", "learning-curves", "specimens", "similarity", "collapse", "ablation",
-           "sensitivity", "noise", "spheres", "published-similarity")
+           "sensitivity", "noise", "spheres", "published-similarity", "carried", "blending")
 TABLES = ("encoder-pairs", "larger-encoders", "results-held-out", "results-faithful", "inventory", "seeds", "orderings",
           "storage", "origins",
           "published-flickr30k", "published-coco", "published-larger-encoders", "published-cross-architecture",
           "published-zero-shot",
           "cross-architecture-held-out", "cross-architecture-faithful", "zero-shot", "efficiency", "collapse-measures",
-          "ablation", "sensitivity", "noise")
+          "ablation", "sensitivity", "noise", "sets", "carried", "blending")
 
 
 IN_HTML = ("mean-recall", "specimens")

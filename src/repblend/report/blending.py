@@ -76,7 +76,9 @@ def blending_table(records: GridRecords) -> Table:
                  for cell in (each.without, each.blended)}
         for cell, arm in ((each.without, "without"), (each.blended, "with")):
             run = any(found[cell])
-            rows.append(TableRow((each.regime, each.budget, arm, *found[cell]),
+            recall, *measures = found[cell]  # a row's numbers lead to one record: measures stand in another
+            shown = (Derived(measure.mean, "{:.3f}") if measure else None for measure in measures)
+            rows.append(TableRow((each.regime, each.budget, arm, recall, *shown),
                                  records.file("evaluate" if found[cell][0] else "distill", cell) if run else None))
         changes = [_change(*pair) for pair in zip(found[each.blended], found[each.without], strict=True)]
         rows.append(TableRow((each.regime, each.budget, "what blending changes", *changes),

@@ -122,6 +122,15 @@ def test_tensors_come_back_with_their_metadata(tmp_path: Path) -> None:
     assert np.array_equal(read_tensors(tmp_path / "t", "np")[0]["a"], [0.5, -1.0])
 
 
+def test_products_of_tensors_that_were_read_have_the_bits_of_those_that_were_made(tmp_path: Path) -> None:
+    """Small products depend on where their factors begin, and metadata of any length stands before them in a file."""
+    left, right = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0))
+    for length in range(64):
+        write_tensors(tmp_path / "t", {"a": torch.zeros(length), "left": left, "right": right}, {"text": "x" * length})
+        read, _ = read_tensors(tmp_path / "t")
+        assert torch.equal(read["left"] @ read["right"].T, left @ right.T), length
+
+
 def test_tensor_files_have_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     code = ("import sys, numpy as np; from pathlib import Path; from repblend.tensors import write_tensors; "
             "names = sys.argv[2]; "

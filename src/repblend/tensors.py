@@ -24,6 +24,8 @@ from repblend.store import JSON, atomic_path
 
 METADATA_KEY = "repblend"
 ALIGNMENT = 8
+TORCH_ALIGNMENT = 64
+"""Bytes of which the address of a tensor in torch's own memory is a multiple."""
 FORMAT_NAMES = {"uint64": "U64", "int64": "I64", "float64": "F64", "float32": "F32", "uint32": "U32", "int32": "I32",
                 "float16": "F16", "uint16": "U16", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL"}
 """NumPy's name of a type -> the format's, in the order in which the library writes them."""
@@ -174,13 +176,24 @@ def open_tensors(path: Path, framework: str = "pt") -> Iterator[Any]:
 
 
 def read_tensors(path: Path, framework: str = "pt") -> tuple[dict[str, Any], JSON]:
-    """Read a whole safetensors file: its tensors and its metadata.
+    """Read a whole safetensors file: its tensors, `aligned`, and its metadata.
 
     Raises:
         ValueError: as `open_tensors`.
     """
     with open_tensors(path, framework) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, read_metadata(file, path)  # noqa: SIM118 (no mapping)
+        return {name: aligned(file.get_tensor(name)) for name in file.keys()}, read_metadata(file, path)  # noqa: SIM118 (no mapping)
+
+
+def aligned(tensor: Any) -> Any:
+    """Return a tensor that was read where torch puts its own: a copy, unless it lies there already.
+
+    Products of small matrices have other last bits elsewhere, and what was read, as by a resumed run, must give the
+    bytes of what was computed.
+    """
+    if hasattr(tensor, "data_ptr") and tensor.data_ptr() % TORCH_ALIGNMENT:
+        return tensor.clone()
+    return tensor
 
 
 def read_metadata(file: Any, path: Path) -> JSON:

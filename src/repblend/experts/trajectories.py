@@ -8,7 +8,7 @@ from pathlib import Path
 
 from repblend.matching.student import PerModality
 from repblend.store import JSON
-from repblend.tensors import TensorSpec, open_tensors, read_metadata, stream_tensors, write_tensors
+from repblend.tensors import TensorSpec, aligned, open_tensors, read_metadata, stream_tensors, write_tensors
 
 
 def write_trajectory(path: Path, snapshots: Sequence[PerModality], metadata: JSON) -> None:
@@ -78,7 +78,7 @@ class TrajectoryStore:
             ValueError: the file is damaged.
         """
         with open_tensors(self._files[expert]) as file:
-            return PerModality(*(file.get_tensor(_key(index, side)) for side in PerModality._fields))
+            return PerModality(*(aligned(file.get_tensor(_key(index, side))) for side in PerModality._fields))
 
     def last(self, expert: int) -> PerModality:
         """Read the last snapshot of one expert; raises as `snapshot`."""

@@ -40,8 +40,8 @@ def arms(records: GridRecords) -> list[Arms]:
     grid = records.grid
     if not {WITHOUT, WITH} <= set(grid.distilled):
         return []
-    regimes = dict.fromkeys(name.partition("+")[2] for name in grid.regimes
-                            if {f"{arm}+{name.partition('+')[2]}" for arm in (WITHOUT, WITH)} <= set(grid.regimes))
+    names = dict.fromkeys(name.partition("+")[2] for name in grid.regimes)
+    regimes = [name for name in names if {f"{WITHOUT}+{name}", f"{WITH}+{name}"} <= set(grid.regimes)]
     own = [budget for budget in grid.budgets if not regimes or budget in grid.regime_budgets]
     return [*(Arms(OWN, budget, f"{WITHOUT}-{budget}", f"{WITH}-{budget}") for budget in own),
             *(Arms(regime, budget, f"{WITHOUT}+{regime}-{budget}", f"{WITH}+{regime}-{budget}")
@@ -57,22 +57,11 @@ def trials(records: GridRecords) -> list[Trial]:
             for each in arms(records)]
 
 
-def last_measure(records: GridRecords, cell: str, name: str) -> Number | None:
-    """Return a measure of collapse after the last iteration of a distillation; raises as
-    `GridRecords.distillation`.
-    """
-    course = records.course(cell)
-    if not course:
-        return None
-    values = getattr(course.checkpoints, name)
-    return Number(values[-1], None, f"course.checkpoints.{name}.{len(values) - 1}", digits=3)
-
-
 def blending_table(records: GridRecords) -> Table:
     """Return both arms of every regime and budget with what blending changes, and what the released code gave."""
     rows: list[TableRow] = []
     for each in arms(records):
-        found = {cell: (records.recall(cell, "held-out"), *(last_measure(records, cell, name) for name in COLLAPSE))
+        found = {cell: (records.recall(cell, "held-out"), *(records.last_measure(cell, name) for name in COLLAPSE))
                  for cell in (each.without, each.blended)}
         for cell, arm in ((each.without, "without"), (each.blended, "with")):
             run = any(found[cell])
@@ -130,7 +119,7 @@ def lowered(records: GridRecords) -> Iterator[Lowered]:
     """Yield what blending did to every measure of collapse; raises as `GridRecords.distillation`."""
     for name in COLLAPSE:
         changes = [change.value for each in arms(records) if isinstance(change := _change(
-            last_measure(records, each.blended, name), last_measure(records, each.without, name)), Derived)]
+            records.last_measure(each.blended, name), records.last_measure(each.without, name)), Derived)]
         if changes:
             yield Lowered(MEASURE_TITLES[name].lower(), sum(change < 0 for change in changes), len(changes),
                           min(changes), max(changes))

@@ -4,9 +4,11 @@
 To add a figure, put a function from records and a folder into `FIGURES`, and show it in `paper/report.ipynb`.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -32,7 +34,8 @@ MODALITIES = {"images": "-", "texts": "--"}
 MEAN_OVER = 9
 """Iterations of the centred mean that is drawn over the single ones."""
 ROW_HEIGHT = 1.9
-COLUMN_WIDTH = 3.6
+COLUMN_WIDTH, NARROW_WIDTH = 3.6, 2.3
+"""Inches, of a panel among a few and among many."""
 
 
 @dataclass(frozen=True)
@@ -73,22 +76,10 @@ def _by_modality(name: str) -> dict[str, str]:
 
 def _draw(records: GridRecords, folder: Path, name: str, quantities: Sequence[Quantity]) -> None:
     budgets = records.grid.budgets
+    columns = [Compared(f"{budget} pairs", {method: f"{method}-{budget}" for method in records.learned})
+               for budget in budgets]
     width = max(WIDTH if len(budgets) > 1 else 0.65 * WIDTH, COLUMN_WIDTH * len(budgets))
-    with canvas(len(quantities), len(budgets), width, ROW_HEIGHT * len(quantities) + 0.7, sharex="col",
-                sharey="row") as (figure, axes):
-        for place, panel in enumerate(axes):
-            _draw_panel(panel, quantities[place // len(budgets)], _courses(
-                records, {method: f"{method}-{budgets[place % len(budgets)]}" for method in records.learned}))
-        for panel, budget in zip(axes, budgets, strict=False):
-            panel.set_title(f"{budget} pairs")
-        for panel in axes[-len(budgets):]:
-            panel.set_xlabel("iteration of distillation")
-            panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        for panel, quantity in zip(axes[::len(budgets)], quantities, strict=True):
-            panel.set_ylabel(quantity.label)
-        figure.align_ylabels(axes[::len(budgets)])
-        figure.legend(handles=[*line_legend(records.learned), _ring()], loc="outside lower center", ncols=3)
-        save(figure, folder, name)
+    _draw_columns(records, folder / name, quantities, columns, width)
 
 
 def blending(records: GridRecords, folder: Path) -> None:
@@ -98,23 +89,36 @@ def blending(records: GridRecords, folder: Path) -> None:
                   Quantity("intra-modal\nsimilarity, texts", checkpoint="intra_modal_similarity_txt"),
                   Quantity("concentration\nratio, images", checkpoint="concentration_ratio_img"),
                   Quantity("modality gap", checkpoint="modality_gap")]
-    compared = arms(records)
-    with canvas(len(quantities), len(compared), max(WIDTH, 2.3 * len(compared)), ROW_HEIGHT * len(quantities) + 0.7,
-                sharex="col", sharey="row") as (figure, axes):
-        for place, panel in enumerate(axes):
-            each = compared[place % len(compared)]
-            _draw_panel(panel, quantities[place // len(compared)],
-                        _courses(records, {WITHOUT: each.without, WITH: each.blended}))
-        for panel, each in zip(axes, compared, strict=False):
-            panel.set_title(f"{each.regime},\n{each.budget} pairs")
-        for panel in axes[-len(compared):]:
-            panel.set_xlabel("iteration")
-            panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        for panel, quantity in zip(axes[::len(compared)], quantities, strict=True):
+    columns = [Compared(f"{each.regime},\n{each.budget} pairs", {WITHOUT: each.without, WITH: each.blended})
+               for each in arms(records)]
+    _draw_columns(records, folder / "blending", quantities, columns, max(WIDTH, NARROW_WIDTH * len(columns)))
+
+
+class Compared(NamedTuple):
+    """A column of panels: distillations that are drawn together."""
+
+    title: str
+    cells: Mapping[str, str]
+    """Method -> cell; the same methods in every column."""
+
+
+def _draw_columns(records: GridRecords, file: Path, quantities: Sequence[Quantity], columns: Sequence[Compared],
+                  width: float) -> None:
+    """Draw a row of panels for each quantity, `width` inches wide."""
+    with canvas(len(quantities), len(columns), width, ROW_HEIGHT * len(quantities) + 0.7, sharex="col",
+                sharey="row") as (figure, axes):
+        for panel, (quantity, column) in zip(axes, itertools.product(quantities, columns), strict=True):
+            _draw_panel(panel, quantity, _courses(records, column.cells))
+        for panel, column in zip(axes, columns, strict=False):
+            panel.set_title(column.title)
+        for panel in axes[-len(columns):]:
+            panel.set_xlabel("iteration of distillation" if width >= COLUMN_WIDTH * len(columns) else "iteration")
+            panel.xaxis.set_major_locator(MaxNLocator(min(6, round(1.7 * width / len(columns))), integer=True))
+        for panel, quantity in zip(axes[::len(columns)], quantities, strict=True):
             panel.set_ylabel(quantity.label)
-        figure.align_ylabels(axes[::len(compared)])
-        figure.legend(handles=[*line_legend((WITHOUT, WITH)), _ring()], loc="outside lower center", ncols=3)
-        save(figure, folder, "blending")
+        figure.align_ylabels(axes[::len(columns)])
+        figure.legend(handles=[*line_legend(columns[0].cells), _ring()], loc="outside lower center", ncols=3)
+        save(figure, file.parent, file.name)
 
 
 def _ring() -> Line2D:

@@ -136,6 +136,16 @@ class GridRecords:
         found = self.distillation(name)
         return found.course if found else None
 
+    def last_measure(self, name: str, measure: str) -> Number | None:
+        """Return a measure (a field of `Checkpoints`) after the last iteration of a distillation; raises as
+        `evaluation`.
+        """
+        course = self.course(name)
+        if not course:
+            return None
+        values = getattr(course.checkpoints, measure)
+        return Number(values[-1], None, f"course.checkpoints.{measure}.{len(values) - 1}", digits=3)
+
     def picture(self, name: str, file: str) -> Path:
         """Return the path of a picture beside the record of a set; raises `ValueError` if it is no PNG image."""
         path = Paths(self.root).record("distill", name).with_name(file)

@@ -193,7 +193,7 @@ def _perturbed_sets(records: GridRecords) -> Iterator[Perturbed]:
 
 def noise_table(records: GridRecords) -> Table:
     """Return measures of collapse by perturbation; raises as `GridRecords.distillation`."""
-    rows = [TableRow((each.perturbation, *(_last_measure(records, each.cell, name) for name in COMPARED_MEASURES)),
+    rows = [TableRow((each.perturbation, *(records.last_measure(each.cell, name) for name in COMPARED_MEASURES)),
                      records.file("distill", each.cell) if records.course(each.cell) else None)
             for each in _perturbed_sets(records)]
     return Table("noise", "Ours in the form of the paper's Figure 3, whose values are unknown: RepBlend, "
@@ -203,20 +203,12 @@ def noise_table(records: GridRecords) -> Table:
                  tuple(rows))
 
 
-def _last_measure(records: GridRecords, cell: str, name: str) -> Number | None:
-    course = records.course(cell)
-    if not course:
-        return None
-    values = getattr(course.checkpoints, name)
-    return Number(values[-1], None, f"course.checkpoints.{name}.{len(values) - 1}", digits=3)
-
-
 def noise(records: GridRecords, folder: Path) -> None:
     """Recall and measures by the level of noise, with no perturbation and blending as lines."""
     sets = [*_perturbed_sets(records)]
     quantities = {"mean recall,\nheld-out (%)": [records.recall(each.cell, "held-out") for each in sets]}
     quantities |= {f"{MEASURE_TITLES[name].lower()}\n(last iteration)": [
-        _last_measure(records, each.cell, name) for each in sets] for name in COMPARED_MEASURES}
+        records.last_measure(each.cell, name) for each in sets] for name in COMPARED_MEASURES}
     with canvas(1, len(quantities), WIDTH, 3.0) as (figure, panels):
         for panel, (label, numbers) in zip(panels, quantities.items(), strict=True):
             values = [(each, number.mean) for each, number in zip(sets, numbers, strict=True) if number]

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from repblend.data.features import SplitFeatures
 from repblend.encoders.heads import HeadSpec
-from repblend.evaluation.head_students import train_head_students
+from repblend.evaluation import head_students
+from repblend.evaluation.head_students import HeadStudents, train_head_students
 from repblend.evaluation.protocol import (
     Evaluator,
     Scores,
@@ -374,6 +375,43 @@ def test_students_are_scored_at_the_scored_epochs_and_no_others() -> None:
                              lambda *_: None)
         expected.append(score(end, HEADS.student, split))
     assert scores.recalls == {"val": expected, "test": expected}
+
+
+@pytest.mark.parametrize("batch_size", [4, 100])
+def test_embeddings_of_a_split_are_those_of_the_heads(batch_size: int) -> None:
+    draws = torch.Generator().manual_seed(3)
+    split = SplitFeatures(torch.randn(11, 6, generator=draws).double(), torch.randn(17, 4, generator=draws).double(),
+                          torch.arange(17) % 11)
+    epochs = []
+
+    def compare(epoch: int, trained: HeadStudents, _losses: Tensor) -> None:
+        heads = trained()
+        for number, found in enumerate(trained.embed(split)):
+            for side, rows, flat, tower in zip(found, (split.images, split.texts), heads,
+                                               (HEADS.student.image, HEADS.student.text), strict=True):
+                expected = nn.functional.normalize(tower(rows, flat[number]))
+                torch.testing.assert_close(side, expected, rtol=1e-9, atol=1e-12)
+        epochs.append(epoch)
+
+    train_head_students(*twin_set(), double_heads(3), student_batches(0, 3, PAIRS, EPOCHS, batch_size),
+                        (HEADS.img, HEADS.txt), Recipe(0.02, 0.03, 0.9, 5e-3, "wbce", 0.07, 3), compare)
+    assert epochs == list(range(EPOCHS + 1))
+
+
+@pytest.mark.parametrize("kept", [0, 2**25], ids=["of a large split", "of a small split"])
+def test_students_in_training_are_scored_as_their_heads_are(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head_students, "KEPT_OF_A_SPLIT", kept)
+    images, texts, targets = twin_set()
+    split = SplitFeatures(images, texts, torch.arange(PAIRS))
+    scores, direct = (Scores(HEADS.student, {"val": split}, [0, 2, 4]) for _ in range(2))
+
+    def look(epoch: int, trained: Callable[[], PerModality], losses: Tensor) -> None:
+        scores.record(epoch, trained, losses)
+        direct.record(epoch, lambda: trained(), losses)
+
+    train_head_students(images, texts, targets, double_heads(2), student_batches(0, 2, PAIRS, EPOCHS, 4),
+                        (HEADS.img, HEADS.txt), Recipe(0.05, 0.05, 0.9, 5e-4, "infonce", 0.07, 3), look)
+    assert scores.recalls == direct.recalls and len(scores.recalls["val"]) == 3
 
 
 @pytest.mark.parametrize("train", TRAINERS.values(), ids=TRAINERS)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from repblend.matching.losses import LOSSES, cosine_logits
+from repblend.matching.losses import LOSSES, cosine_logits, logit_slope
 from repblend.matching.similarity import FullSimilarity, IdentitySimilarity, LowRankSimilarity
 
 
@@ -32,6 +32,24 @@ def test_weighted_bce_gives_positives_and_negatives_the_same_weight() -> None:
     logits = torch.full((4, 4), -2.0, dtype=torch.float64)
     miss, hit = math.log(1 + math.exp(2)), math.log(1 + math.exp(-2))
     assert LOSSES["wbce"](logits, torch.eye(4, dtype=torch.float64)).item() == pytest.approx((miss + hit) / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own targets", "shared targets"])
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+def test_slopes_and_their_derivatives_are_those_of_autograd(loss: str, shared: bool) -> None:
+    draws = torch.Generator().manual_seed(0)
+    logits = (6 * torch.randn(3, 5, 5, generator=draws, dtype=torch.float64)).requires_grad_()
+    targets = torch.rand(*(() if shared else (3,)), 5, 5, generator=draws, dtype=torch.float64).requires_grad_()
+    (expected,) = torch.autograd.grad(LOSSES[loss](logits, targets).sum(), logits, create_graph=True)
+    found = logit_slope(LOSSES[loss], logits, targets)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    direction = torch.randn(3, 5, 5, generator=draws, dtype=torch.float64)
+    for a, b in zip(*(torch.autograd.grad((each * direction).sum(), [logits, targets]) for each in (found, expected)),
+                    strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+    plain = logit_slope(LOSSES[loss], logits.detach(), targets.detach())
+    torch.testing.assert_close(plain, expected.detach(), rtol=1e-9, atol=1e-12)
+    assert not plain.requires_grad
 
 
 def test_bce_refuses_targets_outside_the_unit_interval() -> None:

@@ -89,17 +89,18 @@ class Backward(NamedTuple):
 def forward(layers: LaterLayers, projected: Tensor, kept: Tensor | None) -> Forward:
     """Apply heads to p (H, B, D); `kept` is what dropout keeps of z over the share that it keeps, None without it."""
     active = F.gelu(projected)
-    summed = torch.baddbmm(layers.bias, active, layers.weight.mT)
-    summed = summed.add_(projected) if kept is None else summed.mul_(kept).add_(projected)
+    if kept is None:  # v in one go, added up where its other terms are
+        summed = (projected + layers.bias).baddbmm_(active, layers.weight.mT)
+    else:
+        summed = torch.baddbmm(layers.bias, active, layers.weight.mT).mul_(kept).add_(projected)
     normal, mean, rstd = torch.native_layer_norm(summed, summed.shape[-1:], None, None, LAYER_NORM_EPSILON)
     output = torch.addcmul(layers.shift, normal, layers.scale)
     length = output.norm(dim=-1, keepdim=True)
     return Forward(projected, active, summed, mean, rstd, normal, length, output.div_(length))
 
 
-def backward(layers: LaterLayers, passed: Forward, in_units: Tensor, kept: Tensor | None) -> Backward:
-    """Carry a gradient in u, (H, B, D), back to p."""
-    along = _dot(passed.units, in_units)
+def backward(layers: LaterLayers, passed: Forward, in_units: Tensor, along: Tensor, kept: Tensor | None) -> Backward:
+    """Carry a gradient in u, (H, B, D), back to p; `along` is its product with u, (H, B, 1)."""
     output = torch.addcmul(in_units, passed.units, along, value=-1).div_(passed.length)
     summed = _normalised(output * layers.scale, passed)
     hidden = summed if kept is None else summed * kept

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from repblend.data.features import SplitFeatures
-from repblend.evaluation.head_students import train_head_students
+from repblend.evaluation.head_students import HeadStudents, train_head_students
 from repblend.evaluation.recall import MEAN_RECALL, RECALLS, embedding_recalls
 from repblend.evaluation.student import BATCHES, OnEpoch, Recipe, train_students, train_students_on_real_pairs
 from repblend.evaluation.towers import HeadPair, Towers
@@ -131,10 +131,12 @@ class Scores:
     def record(self, epoch: int, trained: Callable[[], PerModality], _loss: Tensor) -> None:
         """Score the students if this epoch is one to score."""
         if epoch in self.epochs:
-            heads = trained()
-            with torch.no_grad():
-                for name, split in self.splits.items():
-                    self.recalls[name].append(score(heads, self.student, split, self.candidates))
+            for name, split in self.splits.items():
+                if isinstance(trained, HeadStudents) and trained.remembers(split):
+                    found = _recalls(trained.embed(split), split, self.candidates)
+                else:
+                    found = score(trained(), self.student, split, self.candidates)
+                self.recalls[name].append(found)
 
     def mean_of_best(self, split: str) -> float:
         """Return the students' mean recall on a split in percent, each at its best scored epoch, averaged."""
@@ -195,11 +197,20 @@ def score(heads: PerModality, student: TwoTower, split: SplitFeatures, candidate
         return torch.cat([student.stack(tower)(part[None].to(flat.device), flat)[0]
                           for part in rows.split(ROWS_AT_ONCE)])
 
+    def students() -> Iterator[PerModality]:
+        for number in range(len(heads.img)):
+            own = slice(number, number + 1)
+            yield PerModality(embedded(student.embed_images, split.images, heads.img[own]),
+                              embedded(student.text, split.texts, heads.txt[own]))
+
+    return _recalls(students(), split, candidates)
+
+
+@torch.no_grad()
+def _recalls(students: Iterable[PerModality], split: SplitFeatures, candidates: int | None) -> list[Recalls]:
+    """Return each student's recalls from its embeddings; raises as `score`."""
     found = []
-    for number in range(len(heads.img)):
-        own = slice(number, number + 1)
-        images = embedded(student.embed_images, split.images, heads.img[own])
-        texts = embedded(student.text, split.texts, heads.txt[own])
+    for number, (images, texts) in enumerate(students):
         try:
             found.append(embedding_recalls(images, texts, split.text_to_image, candidates))
         except ValueError as error:

@@ -83,8 +83,9 @@ def keep_candidates(scores_QC: Tensor, num_kept: int) -> Tensor:
 
 def image_ranks(scores_MN: Tensor, text_to_image_M: Tensor) -> Tensor:
     """Return (M,) how many wrong images score at least as high as the caption's own image."""
-    own_M1 = scores_MN.gather(1, text_to_image_M[:, None])
-    return (scores_MN >= own_M1).sum(1) - 1  # the own image is not a wrong one
+    own_M = scores_MN.gather(1, text_to_image_M[:, None])[:, 0]
+    # Down the columns of the transpose, which is how scores lie in memory where they are those of captions as well.
+    return (scores_MN.mT >= own_M).sum(0) - 1  # the own image is not a wrong one
 
 
 def text_ranks(scores_NM: Tensor, text_to_image_M: Tensor, first_image: int = 0) -> Tensor:
@@ -124,7 +125,8 @@ def chance_recalls(text_to_image_M: Tensor) -> dict[str, float]:
 
 
 def _check_scores(scores: Tensor) -> None:
-    if not torch.isfinite(scores).all():
+    # A sum is read once and quickly. It is finite only where all terms are; it may overflow where they are.
+    if not scores.sum().isfinite() and not torch.isfinite(scores).all():
         raise ValueError("retrieval scores: found NaN or infinity, which no ranking can hold; "
                          "the model diverged: lower its learning rate")
 
@@ -183,6 +185,8 @@ def block_recalls(score_rows: ScoreRows, num_images: int, text_to_image_M: Tenso
     Raises:
         ValueError: as `retrieval_recalls`.
     """
+    if candidates is not None and candidates >= TOP_K[-1]:
+        candidates = None  # no recall depends on them, as `keep_candidates` says, and all are finite once checked
     if num_images <= rows:
         scores_NM = score_rows(0, num_images)
         if candidates is None:

@@ -32,6 +32,7 @@ from repblend.encoders.heads import HeadSpec
 from repblend.encoders.later_layers import Backward, Forward, LaterLayers
 from repblend.matching.blending import Noise
 from repblend.matching.gradient import Matched, Normaliser, Segment, pulled_back
+from repblend.matching.losses import in_units, logit_slope
 from repblend.matching.similarity import Similarity
 from repblend.matching.student import InnerStep, Masks, PerModality, StudentLoss, SyntheticData
 
@@ -207,7 +208,7 @@ def run_heads(similarity: Similarity, draws: Draws, rate: Tensor, sides: Sequenc
         projected = torch.baddbmm(mixing @ made, mixing @ gram, coefficients).add_(bias)
         passed = later_layers.forward(layers, projected, kept)
         graph = LossGraph.of(passed.units, targets[number], objective)
-        back = later_layers.backward(layers, passed, graph.unit_slopes(passed.units, objective), kept)
+        back = later_layers.backward(layers, passed, *graph.in_units(passed.units, objective), kept)
         steps.append(Step(mixing, layers, coefficients, passed, back, graph, again, draws.kept is draws.kept_again))
         moved = rate * back.projected
         coefficients = torch.baddbmm(coefficients, mixing.mT, moved, alpha=-1)
@@ -236,17 +237,14 @@ class LossGraph(NamedTuple):
         images, texts = units.chunk(2)
         logits = (images @ texts.mT).div_(objective.temperature).requires_grad_()
         targets = targets.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(objective.loss(logits, targets).sum(), logits, create_graph=True)
-        return cls(logits, targets, slope)
+        return cls(logits, targets, logit_slope(objective.loss, logits, targets))
 
-    def unit_slopes(self, units: Tensor, objective: StudentLoss) -> Tensor:
-        """Return the gradient in the unit embeddings, (H, B, D)."""
-        images, texts = units.chunk(2)
-        slope = self.slope.detach() / objective.temperature
-        return torch.cat([slope @ texts, slope.mT @ images])
+    def in_units(self, units: Tensor, objective: StudentLoss) -> tuple[Tensor, Tensor]:
+        """Return the gradient in the unit embeddings, (H, B, D), and its product with each, (H, B, 1)."""
+        return in_units(units, self.logits.detach(), self.slope.detach(), objective.temperature)
 
     def changes(self, units: Tensor, moved: Tensor, objective: StudentLoss) -> tuple[Tensor, Tensor]:
-        """Return how `unit_slopes`, and the gradient in the targets, change when the units do, (H, B, D)."""
+        """Return how the gradients in the units and in the targets change when the units do, (H, B, D)."""
         (images, texts), (moved_images, moved_texts) = units.chunk(2), moved.chunk(2)
         change = torch.baddbmm(moved_images @ texts.mT, images, moved_texts.mT).div_(objective.temperature)
         bent, of_targets = pulled_back([self.slope], [change], [self.logits, self.targets])
@@ -308,7 +306,7 @@ def _curvature(steps: Sequence[Step], direction: Direction, objective: StudentLo
         if not step.same:  # other functions than those of the students' run
             passed = later_layers.forward(layers, passed.projected, kept)
             graph = LossGraph.of(passed.units, graph.targets, objective)
-            back = later_layers.backward(layers, passed, graph.unit_slopes(passed.units, objective), kept)
+            back = later_layers.backward(layers, passed, *graph.in_units(passed.units, objective), kept)
         along = later_layers.tangent(layers, direction.later, passed,
                                      torch.baddbmm(direction.bias, step.mixing, direction.away), kept)
         in_units, of_targets = graph.changes(passed.units, along.units, objective)

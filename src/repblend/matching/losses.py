@@ -2,8 +2,9 @@
 
 The matching loss, which compares a trained student with an expert, is in `repblend.matching.gradient`.
 
-Shapes: B pairs; logits Z (..., B, B) with rows images and columns texts; target similarity A (..., B, B), which may
-leave [0, 1]. Leading dimensions count batches that do not see each other: each has a loss of its own, (...).
+Shapes: B pairs; logits Z (..., B, B) with rows images and columns texts; target similarity A (..., B, B), or (B, B) for
+all batches, which may leave [0, 1]. Leading dimensions count batches that do not see each other: each has a loss of its
+own, (...).
 """
 
 import math
@@ -63,7 +64,7 @@ def bce(logits: Tensor, target: Tensor) -> Tensor:
     if not ((target >= 0) & (target <= 1)).all():
         raise ValueError("loss 'bce' needs targets within [0, 1], but the soft similarity left that range; "
                          "choose loss 'wbce', 'infonce', 'cwcl' or 'mse'")
-    return _mean(F.binary_cross_entropy(torch.sigmoid(logits), target, reduction="none"))
+    return _mean(F.binary_cross_entropy(torch.sigmoid(logits), target.expand_as(logits), reduction="none"))
 
 
 def wbce(logits: Tensor, target: Tensor) -> Tensor:
@@ -72,12 +73,18 @@ def wbce(logits: Tensor, target: Tensor) -> Tensor:
     With targets outside [0, 1] it may be negative. The groups' masks carry no gradient; the targets inside do.
     """
     probability = torch.sigmoid(logits)
-    element = -target * torch.log(probability + EPSILON) - (1 - target) * torch.log(1 - probability + EPSILON)
-    positive = (target > POSITIVE_ABOVE).to(element.dtype)
+    right, wrong = _weighted(target)
+    gain = right * torch.log(probability + EPSILON) + wrong * torch.log(1 - probability + EPSILON)
+    return -gain.sum(MATRIX)
+
+
+def _weighted(target: Tensor) -> tuple[Tensor, Tensor]:
+    """What both logarithms of `wbce` are multiplied by: each target's share of its group, times A and times 1 - A."""
+    positive = (target > POSITIVE_ABOVE).to(target.dtype)
     negative = 1 - positive
-    positives = (element * positive).sum(MATRIX) / (positive.sum(MATRIX) + EPSILON)
-    negatives = (element * negative).sum(MATRIX) / (negative.sum(MATRIX) + EPSILON)
-    return (positives + negatives) / 2
+    weight = (positive / (positive.sum(MATRIX, keepdim=True) + EPSILON)
+              + negative / (negative.sum(MATRIX, keepdim=True) + EPSILON)) / 2
+    return weight * target, weight * (1 - target)
 
 
 def infonce(logits: Tensor, target: Tensor) -> Tensor:
@@ -107,6 +114,62 @@ def _mean(elements: Tensor) -> Tensor:
 
 LOSSES: dict[str, Loss] = {"kl": kl, "bce": bce, "wbce": wbce, "infonce": infonce, "cwcl": cwcl, "mse": mse}
 """Every loss by its name in `params.yaml`."""
+
+
+# Gradients in the logits, written out: a quarter of autograd's time on matrices as small as these, and differentiable
+# once more without a graph of a backward pass.
+
+
+def wbce_slope(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the gradient of `wbce` in the logits, (..., B, B)."""
+    probability = torch.sigmoid(logits)
+    right, wrong = _weighted(target)
+    rest = 1 - probability
+    return probability * rest * (wrong / (rest + EPSILON) - right / (probability + EPSILON))
+
+
+def infonce_slope(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the gradient of `infonce` in the logits, (..., B, B)."""
+    rows, columns = target.sum(dim=-1, keepdim=True), target.sum(dim=-2, keepdim=True)
+    surplus = rows * torch.softmax(logits, dim=-1) + columns * torch.softmax(logits, dim=-2) - 2 * target
+    return surplus / (2 * logits.shape[-1])
+
+
+WRITTEN_OUT: dict[Loss, Loss] = {wbce: wbce_slope, infonce: infonce_slope}
+
+
+def logit_slope(loss: Loss, logits: Tensor, target: Tensor) -> Tensor:
+    """Return the gradient of a loss of `LOSSES` in the logits, (..., B, B), each batch's own.
+
+    It is a function of both that can be differentiated once more, as far as they require a gradient themselves.
+    """
+    if loss in WRITTEN_OUT:
+        return WRITTEN_OUT[loss](logits, target)
+    again = torch.is_grad_enabled() and (logits.requires_grad or target.requires_grad)
+    with torch.enable_grad():
+        leaf = logits if logits.requires_grad else logits.detach().requires_grad_()
+        return torch.autograd.grad(loss(leaf, target).sum(), leaf, create_graph=again)[0]
+
+
+def in_units(units: Tensor, logits: Tensor, slope: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Carry a gradient in the logits back to the unit embeddings that they are products of.
+
+    Args:
+        units: (2 S, B, D), images' before texts'.
+        logits: (S, B, B).
+        slope: likewise, the gradient in them.
+
+    Returns:
+        The gradient in the units, (2 S, B, D), and its product with each, (2 S, B, 1), which would cost D / B times as
+        much if it were taken from them.
+    """
+    found = torch.empty_like(units)
+    (images, texts), (in_images, in_texts) = units.chunk(2), found.chunk(2)
+    cosine_slope = slope / temperature
+    torch.bmm(cosine_slope, texts, out=in_images)
+    torch.bmm(cosine_slope.mT, images, out=in_texts)
+    products = slope * logits
+    return found, torch.cat([products.sum(-1), products.sum(-2)])[..., None]
 
 
 LOGIT_TEMPERATURES: dict[str, Callable[[float], float]] = {

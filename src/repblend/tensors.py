@@ -175,14 +175,19 @@ def open_tensors(path: Path, framework: str = "pt") -> Iterator[Any]:
         raise ValueError(f"{path}: expected {expected} ({error}). {remedy}") from error
 
 
-def read_tensors(path: Path, framework: str = "pt") -> tuple[dict[str, Any], JSON]:
+def read_tensors(path: Path, framework: str = "pt", mapped: bool = False) -> tuple[dict[str, Any], JSON]:
     """Read a whole safetensors file: its tensors, `aligned`, and its metadata.
+
+    Args:
+        mapped: leave tensors where they lie in the file, and read what is used of them when it is.
 
     Raises:
         ValueError: as `open_tensors`.
     """
     with open_tensors(path, framework) as file:
-        return {name: aligned(file.get_tensor(name)) for name in file.keys()}, read_metadata(file, path)  # noqa: SIM118 (no mapping)
+        metadata = read_metadata(file, path)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        return tensors if mapped else {name: aligned(value) for name, value in tensors.items()}, metadata
 
 
 def aligned(tensor: Any) -> Any:

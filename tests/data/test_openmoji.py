@@ -22,7 +22,8 @@ SIZE, VAL, TEST, TRAIN = 32, 6, 9, 20
 
 
 def build(folder: Path, **changes: int | None) -> dict:
-    settings = {"image_size": SIZE, "num_val": VAL, "num_test": TEST, "max_train": TRAIN, "max_caption_words": 60}
+    settings = {"image_size": SIZE, "num_val": VAL, "num_test": TEST, "max_train": TRAIN, "max_caption_words": 60,
+                "fold": 0}
     return openmoji.build(folder, **(settings | changes))
 
 
@@ -72,9 +73,19 @@ def test_splits_have_the_counts_asked_for_and_are_decided_by_the_hash(built: Pat
 
 
 def test_all_images_are_kept_without_a_limit(drawings: list[openmoji.Drawing]) -> None:
-    splits = openmoji.split_drawings(drawings, 200, 300, None)
+    splits = openmoji.split_drawings(drawings, 200, 300, None, 0)
     assert {split: len(found) for split, found in splits.items()} == {"val": 200, "test": 300,
                                                                       "train": len(drawings) - 500}
+
+
+def test_folds_hold_out_other_drawings_and_train_on_all_the_rest(drawings: list[openmoji.Drawing]) -> None:
+    folds = [openmoji.split_drawings(drawings, 200, 300, None, fold) for fold in range(3)]
+    held_out = [{drawing.name for drawing in [*fold["val"], *fold["test"]]} for fold in folds]
+    assert [len(found) for found in held_out] == [500] * 3 and len(set.union(*held_out)) == 1500
+    every = {drawing.name for drawing in drawings}
+    assert [{drawing.name for drawing in fold["train"]} for fold in folds] == [every - found for found in held_out]
+    with pytest.raises(ValueError, match=r"fold 3 of num_val 200 and num_test 300 needs 2000 drawings, .* are 16\d\d"):
+        openmoji.split_drawings(drawings, 200, 300, None, 3)
 
 
 def test_splits_that_leave_nothing_to_train_on_are_refused(tmp_path: Path) -> None:
@@ -115,7 +126,7 @@ def test_the_licence_travels_with_the_images(built: Path) -> None:
 
 def test_another_process_with_another_hash_seed_writes_the_same_bytes(built: Path, tmp_path: Path) -> None:
     code = ("import sys; from pathlib import Path; from repblend.data import openmoji; "
-            f"openmoji.build(Path(sys.argv[1]), {SIZE}, {VAL}, {TEST}, {TRAIN}, 60)")
+            f"openmoji.build(Path(sys.argv[1]), {SIZE}, {VAL}, {TEST}, {TRAIN}, 60, 0)")
     environment = os.environ | {"PYTHONHASHSEED": "12345", "PYTHONPATH": os.pathsep.join(sys.path), "LC_ALL": "C"}
     subprocess.run([sys.executable, "-c", code, tmp_path / "again"], check=True, env=environment, cwd=tmp_path)
     assert hashes(tmp_path / "again") == hashes(built)

@@ -100,7 +100,7 @@ def read_features(folder: Path) -> Features:
 
 
 def _tensors(path: Path, *names: str) -> list[Tensor]:
-    tensors, _ = read_tensors(path)
+    tensors, _ = read_tensors(path, mapped=True)  # larger than memory, and never computed where it is used
     missing = [name for name in names if name not in tensors]
     if missing:
         raise ValueError(f"{path}: tensor '{missing[0]}' is missing, expected {', '.join(names)}. Delete the folder "

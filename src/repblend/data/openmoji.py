@@ -71,18 +71,26 @@ def find_drawings(max_caption_words: int) -> list[Drawing]:
     return sorted(found, key=lambda drawing: hashlib.sha256(drawing.name.encode()).hexdigest())
 
 
-def split_drawings(drawings: list[Drawing], num_val: int, num_test: int,
-                   max_train: int | None) -> dict[str, list[Drawing]]:
+def split_drawings(drawings: list[Drawing], num_val: int, num_test: int, max_train: int | None,
+                   fold: int) -> dict[str, list[Drawing]]:
     """Cut the drawings into splits: the first to validation, the next to test, the rest to training.
 
+    Args:
+        fold: how many times as many drawings are passed over first, and then train: no two folds share a drawing that
+            is held out.
+
     Raises:
-        ValueError: nothing would be left for training.
+        ValueError: there are too few drawings for so many folds, or nothing would be left for training.
     """
-    rest = drawings[num_val + num_test:]
+    first, last = (times * (num_val + num_test) for times in (fold, fold + 1))
+    held_out, rest = drawings[first:last], drawings[:first] + drawings[last:]
     if not rest:
         raise ValueError(f"data: num_val {num_val} and num_test {num_test} leave nothing of {len(drawings)} drawings "
                          "for training; lower them")
-    return {"val": drawings[:num_val], "test": drawings[num_val:num_val + num_test], "train": rest[:max_train]}
+    if len(held_out) < num_val + num_test:
+        raise ValueError(f"data: fold {fold} of num_val {num_val} and num_test {num_test} needs "
+                         f"{last} drawings, but there are {len(drawings)}; lower them")
+    return {"val": held_out[:num_val], "test": held_out[num_val:], "train": rest[:max_train]}
 
 
 def annotations_of(splits: dict[str, list[Drawing]]) -> Annotations:
@@ -90,14 +98,15 @@ def annotations_of(splits: dict[str, list[Drawing]]) -> Annotations:
     return Annotations(**{split: tuple(map(Drawing.annotated, drawings)) for split, drawings in splits.items()})
 
 
-def build(folder: Path, image_size: int, num_val: int, num_test: int, max_train: int | None,
-          max_caption_words: int) -> JSON:
+def build(folder: Path, image_size: int, num_val: int, num_test: int, max_train: int | None, max_caption_words: int,
+          fold: int) -> JSON:
     """Write the set: images, annotations, attribution and a manifest; all of it or nothing.
 
     Args:
         folder: replaced if it exists.
         image_size: height and width in pixels.
         max_train: keep only the first this many training images; None keeps all.
+        fold: as `split_drawings`.
 
     Returns:
         The manifest: counts of every split, package versions, and the SHA-256 of every file.
@@ -105,7 +114,7 @@ def build(folder: Path, image_size: int, num_val: int, num_test: int, max_train:
     Raises:
         ValueError: the splits leave nothing for training.
     """
-    splits = split_drawings(find_drawings(max_caption_words), num_val, num_test, max_train)
+    splits = split_drawings(find_drawings(max_caption_words), num_val, num_test, max_train, fold)
     with atomic_path(folder) as aside:
         (aside / "images").mkdir(parents=True)
         every = [drawing for split in ("train", "val", "test") for drawing in splits[split]]

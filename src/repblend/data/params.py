@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from repblend.sections import FilePath, ImageSize, Positive, Section
+from repblend.sections import Count, FilePath, ImageSize, Positive, Section
 
 SplitName = Literal["train", "val", "test"]
 
@@ -35,6 +35,8 @@ class OpenMojiData(Section):
     """Validation images."""
     num_test: Positive
     """Test images."""
+    fold: Count
+    """Which drawings are held out: the first `num_val` and `num_test`, the second ones, and so on."""
     max_train: Positive | None
     """Keep only the first this many training images (for trying things out); null keeps all."""
     max_caption_words: Positive

@@ -20,7 +20,7 @@ def run(context: Context) -> None:
     data, paths = context.params.data, context.paths
     if isinstance(data, OpenMojiData):
         manifest = openmoji.build(paths.data, data.image_size, data.num_val, data.num_test, data.max_train,
-                                  data.max_caption_words)
+                                  data.max_caption_words, data.fold)
     else:
         journal = paths.checkpoint("prepare", "images.jsonl")
         manifest = build(paths.data, source_of(data, paths.repository), data, journal)
@@ -48,8 +48,8 @@ def counts_ahead(data: Data, repository: Path) -> JSON | None:
     """
     if isinstance(data, OpenMojiData):
         drawings = openmoji.find_drawings(data.max_caption_words)
-        return openmoji.annotations_of(openmoji.split_drawings(drawings, data.num_val, data.num_test, data.max_train)
-                                       ).counts()
+        return openmoji.annotations_of(openmoji.split_drawings(
+            drawings, data.num_val, data.num_test, data.max_train, data.fold)).counts()
     if not (repository / data.folder).is_dir():
         return None
     captions = source_of(data, repository).captions

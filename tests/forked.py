@@ -64,14 +64,19 @@ def repro(workspace: Path, *arguments: str, figures: int | None = None) -> tuple
     return _fork(workspace, repository_of(workspace).parent, lambda: _repro(arguments, figures)).finish()
 
 
-def on_sources(folder: Path, module: str, *arguments: str) -> tuple[int | None, str]:
+def on_sources(folder: Path, module: str, *arguments: str, compiled: bool = False) -> tuple[int | None, str]:
     """Run a module of the package in a copy of the clone, imported anew from that copy's own sources; other packages
     stay as this process has them. Return its exit code and what it printed.
+
+    Args:
+        compiled: keep what the sources are compiled to, for runs that come after. Not of sources that were just
+            edited: compiled ones pass for those of the same size and second.
     """
-    return _fork(folder, folder.parent, lambda: _on_sources(folder, module, arguments)).finish()
+    return _fork(folder, folder.parent, lambda: _on_sources(folder, module, arguments, compiled)).finish()
 
 
-def _on_sources(folder: Path, module: str, arguments: Sequence[str]) -> int:
+def _on_sources(folder: Path, module: str, arguments: Sequence[str], compiled: bool) -> int:
+    sys.dont_write_bytecode = not compiled
     for name in [name for name in sys.modules if name.partition(".")[0] == "repblend"]:
         del sys.modules[name]
     sys.path.insert(0, str(folder / SOURCES.parent))

@@ -9,14 +9,13 @@ alive until the end, so that none can be mistaken for another that has taken its
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 CROSS_DEVICE = {torch.ops.aten.copy_.default}
@@ -86,7 +85,7 @@ class _Operations(TorchDispatchMode):
         self._marks = marks
 
     def __torch_dispatch__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        tensors = [*_tensors_in(args), *_tensors_in((kwargs or {}).values())]
         marked = [tensor in self._marks for tensor in tensors]
         if any(marked) and func not in CROSS_DEVICE and not (func in PICKING and marked[0]):
             strangers = [tuple(tensor.shape) for tensor, on in zip(tensors, marked, strict=True)
@@ -95,10 +94,18 @@ class _Operations(TorchDispatchMode):
                 raise RuntimeError(f"Expected all tensors to be on the same device: {func} got {strangers} on the CPU")
         result = func(*args, **(kwargs or {}))
         if any(marked) and func not in CROSS_DEVICE:
-            for leaf in tree_leaves(result):
-                if isinstance(leaf, Tensor):
-                    self._marks.add(leaf)
+            for tensor in _tensors_in((result,)):
+                self._marks.add(tensor)
         return result
+
+
+def _tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Yield tensors and those in lists and tuples: how operations take and return several."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors_in(value)
 
 
 def _dtype_of(args: tuple, kwargs: dict) -> torch.dtype | None:

@@ -5,7 +5,6 @@ import math
 
 import pytest
 import torch
-from sklearn.manifold import TSNE
 from torch import Tensor
 
 from repblend.analysis.dosnes import (
@@ -215,6 +214,8 @@ def test_clusters_stay_together_and_apart() -> None:
 def test_the_objective_is_as_low_as_that_of_scikit_learn() -> None:
     points = clusters(1, 36, 3)
     ours = tsne(points, 8.0, 1000, stream(0, "test"))
+    from sklearn.manifold import TSNE  # for seconds: no other test needs it
+
     theirs = TSNE(perplexity=8.0, init="random", method="exact", random_state=0).fit_transform(points.numpy())
     theirs = torch.from_numpy(theirs).double()
     assert plane_divergence(points, ours, 8.0) <= 1.05 * plane_divergence(points, theirs, 8.0)

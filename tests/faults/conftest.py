@@ -4,13 +4,23 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.faults.campaign import Campaign
 from tests.faults.server import Server, started
+from tests.faults.workspaces import make
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with started(tmp_path_factory.mktemp("server") / "notes") as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def campaign(request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    """A campaign in the workspace of the pipeline that a module names."""
+    folder = tmp_path_factory.mktemp("faults") / "a workspace"
+    make(request.module.PIPELINE, folder)
+    return Campaign(server, folder, budget_seconds=2)
 
 
 def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None:

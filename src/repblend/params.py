@@ -380,6 +380,8 @@ class Grid(Section):
     `<method>+seed-<number>`. Features and experts are the same."""
     seed_budgets: list[Positive]
     """At which budgets."""
+    regime_seed_budgets: list[Positive]
+    """At which budgets regimes have them too."""
     caveats: dict[Name, str] = Field(default_factory=dict)
     """Cell -> what is publicly known of its settings; the plan and the report say it."""
 
@@ -639,6 +641,9 @@ class Params(Section):
         if alone := [budget for budget in grid.seed_budgets if budget not in grid.budgets]:
             yield (f"grid.seed_budgets: no set has {alone[0]} pairs that further ones could stand beside; take some of "
                    f"grid.budgets, {grid.budgets}")
+        if alone := [budget for budget in grid.regime_seed_budgets if budget not in grid.regime_budgets]:
+            yield (f"grid.regime_seed_budgets: no regime's set has {alone[0]} pairs that further ones could stand "
+                   f"beside; take some of grid.regime_budgets, {grid.regime_budgets}")
         if missing := [coreset for coreset in grid.encoder_coresets if coreset not in grid.coresets]:
             yield f"grid.encoder_coresets: grid.coresets has no {missing[0]}; add it there"
         if grid.encoder_variants and not grid.encoder_distilled:

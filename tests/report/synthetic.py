@@ -26,7 +26,8 @@ WHOLE_GRID = {
     "regimes": ["repblend+published", "repblend-without-blending+published"], "regime_budgets": [50],
     "pairs": {"large": {"image_encoder": "a-large-encoder", "text_encoder": "a-text-encoder"}},
     "encoder_pairs": ["large"], "larger_pairs": ["large"], "pair_distilled": ["repblend"],
-    "pair_encoder_distilled": ["lors"], "pair_budgets": [50], "seeds": [1, 2], "seed_budgets": [50]}
+    "pair_encoder_distilled": ["lors"], "pair_budgets": [50], "seeds": [1, 2], "seed_budgets": [50],
+    "regime_seed_budgets": [50]}
 """Has cells for every table and figure."""
 GRID = Grid.model_validate(WHOLE_GRID)
 RECALLS = ("ir_at_1", "ir_at_5", "ir_at_10", "tr_at_1", "tr_at_5", "tr_at_10")

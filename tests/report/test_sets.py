@@ -50,6 +50,13 @@ def test_the_table_has_every_method_over_its_sets(workspace: Path) -> None:
     assert row.file == "records/evaluate/repblend-50/record.json"
 
 
+def test_methods_and_regimes_have_further_sets_and_variants_have_none(workspace: Path) -> None:
+    records = GridRecords.of(workspace)
+    for method, further in (("repblend", 2), ("random+encoder-students", 2), ("repblend+published", 2),
+                            (GRID.all_variants[0], 0)):
+        assert len(records.sets(method, 50)) == 1 + further, method
+
+
 def test_a_missing_set_leaves_its_row_open(workspace: Path) -> None:
     path_of(workspace, "evaluate/lors+seed-2-50").unlink()
     row = next(row for row in sets_table(GridRecords.of(workspace)).rows if row.cells[1] == "LoRS")

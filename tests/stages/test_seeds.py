@@ -35,7 +35,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     content["distill"]["common"] |= MATCHING
     content["distill"]["cells"] |= {"repblend-6": {}}
     content["grid"] |= {"budgets": [6], "coresets": ["random"], "distilled": ["repblend"], "seeds": [1, 2],
-                        "seed_budgets": [6]}
+                        "seed_budgets": [6], "regime_seed_budgets": []}
     folder = tmp_path_factory.mktemp("seeds")
     with (folder / "params.yaml").open("w") as file:
         YAML().dump(content, file)
@@ -124,6 +124,10 @@ def test_openmoji_has_three_sets_of_every_method_and_coreset() -> None:
         for budget in (50, 100):
             plain = Cell(method, budget)
             assert [cell.seed for cell in found if cell.without_seed == plain] == [0, 1, 2], method
+    for method in grid.regimes:
+        numbers = {budget: [cell.seed for cell in found if cell.without_seed == Cell(method, budget)]
+                   for budget in grid.regime_budgets}
+        assert numbers == {50: [0, 1, 2], 200: [0]}, method
     assert len({*map(str, distilled(params))}) == len(distilled(params))
 
 
@@ -138,8 +142,10 @@ def test_seeds_that_could_be_mistaken_are_refused(change: dict[str, Any], messag
         Grid.model_validate(WHOLE_GRID | change)
 
 
-def test_further_sets_stand_beside_plain_ones() -> None:
+@pytest.mark.parametrize(("key", "message"), [
+    ("seed_budgets", "no set has 7 pairs"), ("regime_seed_budgets", "no regime's set has 7 pairs")])
+def test_further_sets_stand_beside_plain_ones(key: str, message: str) -> None:
     content = tiny_content()
-    content["grid"] |= {"seeds": [1], "seed_budgets": [7]}
-    with pytest.raises(ValueError, match=r"grid\.seed_budgets: no set has 7 pairs"):
+    content["grid"] |= {"seeds": [1], key: [7]}
+    with pytest.raises(ValueError, match=rf"grid\.{key}: {message}"):
         Params.model_validate(content).check_sizes(1000, 5000)

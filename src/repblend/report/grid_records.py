@@ -90,7 +90,9 @@ class GridRecords:
 
     def sets(self, method: str, budget: int) -> tuple[str, ...]:
         """The cells of a method at a budget whose sets differ in their draws alone: the plain cell first."""
-        further = self.grid.seeded([method]) if budget in self.grid.seed_budgets else []
+        grid, own = self.grid, method in self.trained
+        budgets = grid.regime_seed_budgets if method in grid.regimes else grid.seed_budgets if own else []
+        further = grid.seeded([method]) if budget in budgets else []
         return tuple(f"{each}-{budget}" for each in (method, *further))
 
     # What was measured. Every method returns None for what was not run, or is unfit.

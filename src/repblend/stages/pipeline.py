@@ -33,7 +33,8 @@ def distilled(params: Params) -> list[Cell]:
     return [*_cells(grid.distilled, grid.budgets), *_cells(grid.all_variants, [grid.variants_budget]),
             *_cells(grid.regimes, grid.regime_budgets), *_cells(grid.encoder_distilled, grid.budgets),
             *_cells(grid.encoder_variants, [grid.variants_budget]), *_cells(with_pairs, grid.pair_budgets),
-            *_cells(grid.seeded([*grid.distilled, *grid.encoder_distilled]), grid.seed_budgets)]
+            *_cells(grid.seeded([*grid.distilled, *grid.encoder_distilled]), grid.seed_budgets),
+            *_cells(grid.seeded(grid.regimes), grid.regime_seed_budgets)]
 
 
 def evaluated(params: Params) -> list[Cell]:

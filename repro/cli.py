@@ -212,6 +212,16 @@ def compare_command(against: Annotated[str | None, typer.Argument(
     raise typer.Exit(compare.main(against, profile))
 
 
+@app.command("claims")
+def claims_command(profile: Annotated[str | None, typer.Option(
+                       "--profile", metavar="NAME", show_default=False,
+                       help="Of which workspace; without it each claim's own profiles.")] = None,
+                   as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+    """Say which of the papers' claims hold here. Published effect, ours with a 95 % interval, verdict, files."""
+    from repro import claims
+    raise typer.Exit(claims.main(profile, as_json))
+
+
 @app.command("verify")
 def verify_command(targets: Targets = None, profile: ProfileOption = QUICKSTART, engine: EngineOption = Engine.AUTO,
                    gpus: GpusOption = Gpus.AUTO, memory: MemoryOption = None) -> None:

@@ -14,9 +14,9 @@ from repro.pipeline import pipeline_for, yaml_text
 from tests import forked
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("Makefile", "benchmarks", "conf", "docker", "dvc.yaml", "paper/published", "paper/report.ipynb",
-          "params.yaml", "pyproject.toml", "repro", "requirements", "src", ".dvc/config", ".dvc/.gitignore",
-          ".dvcignore", ".gitignore")
+COPIED = ("Makefile", "benchmarks", "conf", "docker", "dvc.yaml", "paper/published", "paper/claims.yaml",
+          "paper/report.ipynb", "params.yaml", "pyproject.toml", "repro", "requirements", "src", ".dvc/config",
+          ".dvc/.gitignore", ".dvcignore", ".gitignore")
 TINY: dict[str, Any] = {
     "compute": {"threads": 1},
     "data": {"image_size": 32, "num_val": 12, "num_test": 16, "max_train": 60},

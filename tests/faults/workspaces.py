@@ -12,7 +12,7 @@ from tests.tiny import ROOT
 from tests.ufc.report.synthetic import DIGITS, params_text
 
 BESIDE = {"multimodal": ("benchmarks/efficiency.json", "paper/published", "paper/report.ipynb"),
-          "ufc": ("paper/published", "paper/ufc.ipynb")}
+          "ufc": ("paper/published", "paper/claims.yaml", "paper/ufc.ipynb")}
 COMMANDS = {
     "multimodal": [
         ("multimodal", "settings"), ("multimodal", "prepare"), ("multimodal", "encode"), ("multimodal", "experts"),

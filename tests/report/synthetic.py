@@ -50,7 +50,8 @@ def write_workspace(root: Path, budgets: tuple[int, ...] = BUDGETS) -> Path:
     """Write a workspace with the project's notebook, the whole grid, and records of every cell at these budgets."""
     (root / "paper").mkdir(parents=True)
     write_grid(root, WHOLE_GRID)
-    shutil.copyfile(ROOT / "paper" / "report.ipynb", root / "paper" / "report.ipynb")
+    for name in ("report.ipynb", "claims.yaml"):
+        shutil.copyfile(ROOT / "paper" / name, root / "paper" / name)
     shutil.copytree(ROOT / "paper" / "published", root / "paper" / "published")
     draw = np.random.default_rng(7)
     for name, content in made().items():

@@ -21,7 +21,7 @@ from tests.report.synthetic import BUDGETS, ROOT, TRAINED, write_wider, write_wo
 
 FIGURES = ("mean-recall", "encoder-pairs", "learning-curves", "specimens", "similarity", "collapse", "ablation",
            "sensitivity", "noise", "spheres", "published-similarity", "carried", "blending")
-TABLES = ("encoder-pairs", "larger-encoders", "results-held-out", "results-faithful", "inventory", "seeds", "orderings",
+TABLES = ("encoder-pairs", "larger-encoders", "results-held-out", "results-faithful", "inventory", "seeds", "claims",
           "storage", "origins",
           "published-flickr30k", "published-coco", "published-larger-encoders", "published-cross-architecture",
           "published-zero-shot",

@@ -1,68 +1,53 @@
 """What the first screen is made of, against definitions and by hand."""
 
 import io
-import math
 import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from repblend.report.claims import read_entries
+from repblend.report.intervals import SetResult
 from repblend.report.screen import (
-    FAILS,
-    HOLDS,
-    IN_PART,
-    UNDECIDED,
-    Claim,
     Level,
     Panel,
     Plot,
     Point,
     Series,
-    compare,
     difference_png,
     plot_html,
     tick_step,
     verdicts_html,
 )
-from repblend.report.table import NOT_RUN, Number
+from repblend.report.table import Number
+from repblend.report.verdicts import Claim, trial
+from tests.report.synthetic import ROOT
 
 
 def number(mean: float, std: float | None = 1.0) -> Number:
     return Number(mean, std, "key")
 
 
-def claim(*means: tuple[float, float] | None) -> Claim:
-    """A claim of which each pair of means, with deviations of one, is a comparison; None: not run."""
-    return Claim("one over other", tuple(
-        compare("50 pairs", "other", *(map(number, pair) if pair else (None, None)), "records/evaluate/x/record.json")
-        for pair in means))
+def claim(first: float, second: float | None) -> Claim:
+    """A claim with one comparison of two methods that have two sets each, which differ by half a point."""
+    sets = [{} if mean is None else {0: (SetResult(mean), "records/evaluate/a-50/record.json"),
+                                     1: (SetResult(mean + 0.5 * place), "records/evaluate/b-50/record.json")}
+            for place, mean in enumerate((first, second))]
+    return Claim(ENTRY, (trial("50 pairs", "other", *sets),), ())
 
 
-@pytest.mark.parametrize(("means", "verdict"), [
-    ([(5, 3), (9, 1)], HOLDS), ([(3, 5), (5, 3)], IN_PART), ([(5, 3), (3.1, 3)], IN_PART),
-    ([(3.1, 3), None], UNDECIDED), ([(3, 5), (3.1, 3)], FAILS), ([None, (3, 5)], FAILS),
-    ([None, None], NOT_RUN), ([], NOT_RUN)])
-def test_a_claim_holds_where_every_comparison_does(means: list[tuple[float, float] | None], verdict: str) -> None:
-    assert claim(*means).verdict == verdict
-
-
-def test_a_difference_decides_from_as_many_deviations_as_are_asked_for() -> None:
-    gap = math.sqrt(2)  # one deviation of the difference of two numbers with deviations of one
-    for factor, least, verdict in ((1.01, 1, HOLDS), (0.99, 1, UNDECIDED), (1.99, 2, UNDECIDED), (-2.01, 2, FAILS)):
-        assert compare("w", "a", number(5 + factor * gap), number(5), "f", least).verdict == verdict
-    assert compare("w", "a", number(5, None), number(4, None), "f").verdict == UNDECIDED  # one student each
-    assert compare("w", "a", number(5), None, "f").verdict == NOT_RUN
+ENTRY = next(entry for entry in read_entries(ROOT) if entry.name == "blending-helps")
 
 
 def test_the_sentence_counts_the_verdicts() -> None:
     said = re.search("<p class=\"answer\">(.*?)</p>", verdicts_html(
-        [claim((5, 3)), claim((5, 3), (3, 5)), claim((3, 5)), claim((3, 5)), claim(None)], "rule", ""), re.DOTALL)
+        [claim(9, 3), claim(3, 9), claim(3, 9), claim(3, 2), claim(3, None)], ""), re.DOTALL)
     assert said and " ".join(said[1].split()) == (
-        "Of 5 orderings that the paper leads one to expect, 1 holds, 2 do not hold, 1 holds in part here; "
-        "1 was not run.")
-    alone = verdicts_html([claim((3.1, 3)), claim((5, 3)), claim((9, 3))], "rule", "")
+        "Of 5 claims of the paper, 1 holds, 2 do not hold, 1 is undecided here; 1 was not run.")
+    alone = verdicts_html([claim(3, 2), claim(9, 3), claim(9, 2)], "")
     assert "2 hold, 1 is undecided here." in " ".join(alone.split())
+    assert "nothing here says anything about the paper's claims" in verdicts_html([claim(3, None)], "")
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -1,16 +1,19 @@
 """What a report leaves out, what its headline says, and the inventory of the paper's tables and figures."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from repblend.report.evidence import claims
 from repblend.report.figures import FIGURES
-from repblend.report.first import CHAIN, OVER_CORESETS, claims, orderings_table, recall_plot
+from repblend.report.first import recall_plot
 from repblend.report.grid_records import GridRecords
 from repblend.report.markup import part
 from repblend.report.page import without_sections
 from repblend.report.results import results_table
+from repblend.report.screen import verdicts_html
 from repblend.report.sections import INVENTORY, REPORT, SECTIONS, TABLES, inventory_table
 from repblend.report.studies import ablation_table
 from tests.report.conftest import make_report
@@ -76,7 +79,7 @@ def test_every_part_of_a_section_is_shown_under_its_heading() -> None:
     text = " ".join(cell.source for cell in cells)
     assert "show.verdicts()" in text and "show.pictures()" in text and "show.plot()" in text
     assert all(f"show.table('{name}')" in text or f"show.folded('{name}'" in text or f": '{name}'" in text
-               for name in TABLES if name != "orderings")
+               for name in TABLES if name != "claims")
     assert all(f"show.figure('{name}'" in text for name in FIGURES if name not in ("mean-recall", "specimens"))
 
 
@@ -98,7 +101,7 @@ def test_a_report_names_what_its_grid_has_no_cells_for_and_leaves_it_out(small: 
     named = " ".join(part.split("</p>")[0] for part in page.split("<b>Not in this report:</b>")[1:])
     for heading in (*LEFT_OUT, *not_run):
         assert heading in named and f">{heading}</h" not in page
-    assert "MTT-VL" not in page and "<td>LoRS + RB</td>" not in page
+    assert "<td>MTT-VL</td>" not in page and "<td>LoRS + RB</td>" not in page
     assert "Not run: nothing here says anything about the paper's claims." in page
 
 
@@ -117,17 +120,16 @@ def test_rows_are_those_of_the_grid(small: Path) -> None:
         "Full training set", "Full training set (experts)", "Chance"]
 
 
-def test_every_ordering_of_the_paper_is_named_and_says_not_run_where_nothing_was(workspace: Path) -> None:
-    every = claims(GridRecords.of(workspace))
-    assert len(every) == len(CHAIN) + len(OVER_CORESETS) and not any(claim.verdict == "not run" for claim in every)
-    for budget in BUDGETS:
-        path_of(workspace, f"evaluate/lors-{budget}").unlink()
-    found = {claim.words: claim for claim in claims(GridRecords.of(workspace))}
-    assert [words for words, claim in found.items() if claim.verdict == "not run"] == [
-        "RepBlend over LoRS", "LoRS over TESLA-VL", "LoRS over the best coreset"]
-    assert found["RepBlend over LoRS"].run == ()
-    rows = [row for row in orderings_table(GridRecords.of(workspace)).rows if row.status == "not run"]
-    assert len(rows) == 3 * len(BUDGETS)
+def test_a_claim_whose_cells_are_not_there_is_named_below_the_table(workspace: Path) -> None:
+    for path in (workspace / "records" / "evaluate").glob("lors*-*"):
+        shutil.rmtree(path)
+    found = {claim.entry.name: claim for claim in claims(GridRecords.of(workspace))}
+    assert found["repblend-over-lors"].verdict == "not run" and found["repblend-over-lors"].run == ()
+    assert found["repblend-over-coresets"].verdict == "holds"
+    html = verdicts_html([*found.values()], "")
+    table, _, below = html.partition("</table>")
+    assert found["repblend-over-lors"].words in below.partition("Not run here:")[2]
+    assert found["repblend-over-lors"].words not in table and found["repblend-over-coresets"].words in table
 
 
 def test_the_plot_has_what_is_in_the_records(workspace: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -123,20 +124,25 @@ def test_on_another_data_set_the_released_code_was_not_run(run: Path) -> None:
 
 
 def test_the_words_follow_from_the_numbers(run: Path) -> None:
+    for place, arm in enumerate(("repblend-without-blending", "repblend")):  # by two points, give or take a tenth
+        for seed, means in enumerate((20.0, 22.0, 21.0)):
+            name = f"{arm}+seed-{seed}" if seed else arm
+            level = means + (2 + seed / 10) * place
+            write(run, f"evaluate/{name}-50", evaluation(np.random.default_rng(1), name, 50, level))
     found = blending_words(GridRecords.of(run))
-    assert (found["num"], found["helps"], found["hurts"], found["undecided"]) == (2, 1, 1, 0)
+    assert (found["num"], found["helps"], found["hurts"], found["undecided"], found["no_interval"]) == (2, 1, 0, 1, 1)
     (gap,) = (each for each in found["lowered"] if each.title == "modality gap")
     assert (gap.times, gap.of, round(gap.least, 3), round(gap.most, 3)) == (2, 2, -0.2, -0.2)
     said = str(part("blending", "words.html.j2", run={"blending": found}))
-    assert "helps recall in 1 of 2 comparisons, lowers it in 1" in said
+    assert "helps recall in 1 of 2 comparisons, lowers it in 0, and 1 is undecided" in said
+    assert "Of 1 there is one set of an arm, and so no interval." in said
     assert "modality gap -0.200 to -0.200 (lower in 2 of 2)" in said
     assert "18.9 (1.7) against 20.0 (1.4) (100 pairs, first seed, iteration 160)" in said
 
 
 def test_nothing_is_said_of_what_was_not_run(workspace: Path) -> None:
-    for cell in OWN:
-        for stage in ("evaluate", "distill"):
-            path_of(workspace, f"{stage}/{cell}").unlink(missing_ok=True)
+    for path in (workspace / "records").glob("*/repblend*"):
+        shutil.rmtree(path)
     found = blending_words(GridRecords.of(workspace))
     assert found["num"] == 0 and found["lowered"] == []
     assert "Blending helps" not in str(part("blending", "words.html.j2", run={"blending": found}))

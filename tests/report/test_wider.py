@@ -11,7 +11,7 @@ import pytest
 from repblend.report.drawing import draw_plot
 from repblend.report.efficiency import efficiency_table
 from repblend.report.figures import learning_curves
-from repblend.report.first import CHAIN, OVER_CORESETS, orderings_table, recall_plot
+from repblend.report.first import recall_plot
 from repblend.report.grid_records import GridRecords
 from repblend.report.markup import table_html
 from repblend.report.pictures import spheres, viewpoint
@@ -28,11 +28,8 @@ from repblend.report.studies import (
     sensitivity_table,
     zero_shot_table,
 )
-from repblend.titles import title
 from tests.report.synthetic import (
-    BUDGETS,
     COMPARED,
-    CORESETS,
     MEASURES,
     METHODS,
     RECALLS,
@@ -263,21 +260,3 @@ def test_a_wrong_benchmark_says_to_restore_it(wide: Path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"methods\.lors\.peak_memory_mib(.|\n)*git restore benchmarks"):
         efficiency_table(GridRecords.of(wide))
-
-
-def test_an_ordering_holds_from_one_standard_deviation_on(workspace: Path) -> None:
-    records = wider_records(workspace)
-    rows = parsed(orderings_table(records).to_csv())
-    for row in (row for row in rows if row["ordering"] in ("RepBlend over LoRS", "LoRS over TESLA-VL")):
-        budget = row["budget"].removesuffix(" pairs")
-        first, second = (read(workspace, f"evaluate/{METHOD_OF[name]}-{budget}")["protocols"]["held-out"]
-                         for name in row["ordering"].split(" over "))
-        gap = first["mean"]["mean_recall"] - second["mean"]["mean_recall"]
-        spread = (first["std"]["mean_recall"] ** 2 + second["std"]["mean_recall"] ** 2) ** 0.5
-        assert float(row["difference_in_std"]) == pytest.approx(gap / spread)
-        expected = "undecided" if abs(gap) < spread else "holds" if gap > 0 else "does not hold"
-        assert row["verdict"] == expected
-    best = max(CORESETS, key=lambda name: read(workspace, f"evaluate/{name}-50")["protocols"]["held-out"]["mean"][
-        "mean_recall"])
-    assert title(best) in [row["against"] for row in rows if row["ordering"] == "RepBlend over the best coreset"]
-    assert len(rows) == (len(CHAIN) + len(OVER_CORESETS)) * len(BUDGETS)

@@ -1,19 +1,19 @@
 """What blending (RB) does at this scale: both arms, in this project's settings and in the paper's, by recall and by the
 measures of collapse, and what the released code itself gave on this data.
 
-Whether it helps is said from the numbers alone, by the rule of the report's first screen (`screen.compare`).
+Whether it helps is said from the numbers alone, by the rule of the claims (`verdicts`).
 """
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from repblend.report.first import RULE
+from repblend.report.evidence import Evidence
 from repblend.report.grid_records import GridRecords
 from repblend.report.published import PublishedRow, read_published
 from repblend.report.results import SPREAD
-from repblend.report.screen import FAILS, HOLDS, UNDECIDED, Trial, compare
 from repblend.report.studies import MEASURE_TITLES
 from repblend.report.table import CellValue, Column, Derived, Number, Published, Table, TableRow, columns
+from repblend.report.verdicts import FAILS, HOLDS, UNDECIDED, Trial, trial
 from repblend.titles import EMBEDDED, title
 
 WITHOUT, WITH = "repblend-without-blending", "repblend"
@@ -49,12 +49,13 @@ def arms(records: GridRecords) -> list[Arms]:
 
 
 def trials(records: GridRecords) -> list[Trial]:
-    """Return blending against none, by held-out recall, of every regime and budget; raises as
+    """Return blending against none, by held-out recall over all sets of each arm, of every regime and budget; raises as
     `GridRecords.evaluation`.
     """
-    return [compare(f"{each.regime}, {each.budget} pairs", title(WITHOUT), records.recall(each.blended, "held-out"),
-                    records.recall(each.without, "held-out"), records.file("evaluate", each.blended))
-            for each in arms(records)]
+    evidence = Evidence(records)
+    return [trial(f"{each.regime}, {each.budget} pairs", title(WITHOUT), *(
+        evidence.sets("evaluate", cell, lambda name: evidence.recall(name, "mean_recall"))
+        for cell in (each.blended, each.without))) for each in arms(records)]
 
 
 def blending_table(records: GridRecords) -> Table:
@@ -127,13 +128,14 @@ def lowered(records: GridRecords) -> Iterator[Lowered]:
 
 def blending_words(records: GridRecords) -> dict[str, Any]:
     """Return what the passage on blending says, all of it from the numbers; raises as `blending_table`."""
-    run = [trial for trial in trials(records) if trial.run]
-    counts = {verdict: sum(trial.verdict == verdict for trial in run) for verdict in (HOLDS, FAILS, UNDECIDED)}
+    run = [each for each in trials(records) if each.run]
+    counts = {verdict: sum(each.verdict == verdict for each in run) for verdict in (HOLDS, FAILS, UNDECIDED)}
     released: dict[tuple[Any, Any, Any], dict[str, Published]] = {}
     for row in released_rows(records):
         both = released.setdefault((row["budget"], row["iteration"], row["seed"]), {})
         both[row["method"]] = row.number("mean", "std")
     return {"num": len(run), "helps": counts[HOLDS], "hurts": counts[FAILS], "undecided": counts[UNDECIDED],
-            "lowered": [*lowered(records)], "rule": RULE, "source": SOURCE,
+            "lowered": [*lowered(records)], "source": SOURCE,
+            "no_interval": sum(each.interval is None for each in run),
             "released": [(budget, iteration, seed, str(both[WITH]), str(both[WITHOUT]))
                          for (budget, iteration, seed), both in released.items() if {WITH, WITHOUT} <= both.keys()]}

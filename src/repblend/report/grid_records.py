@@ -125,6 +125,10 @@ class GridRecords:
         """
         return self._read(Trajectories, Paths(self.root).record("experts", pair))
 
+    def encoder_experts(self) -> Trajectories | None:
+        """Return what the experts that train the whole image encoder reach; raises as `evaluation`."""
+        return self._read(Trajectories, Paths(self.root).record("encoder-experts"))
+
     def chance(self) -> Chance | None:
         """Return the recalls of a random ranking; raises as `evaluation`."""
         return self._read(Chance, Paths(self.root).record("evaluate", CHANCE))

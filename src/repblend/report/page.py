@@ -25,6 +25,7 @@ from repblend.records.base import Traced
 from repblend.report import screen
 from repblend.report.markup import TEMPLATE, part, source_html, table_html
 from repblend.report.table import Table, write_table
+from repblend.report.verdicts import Claim, claims_table
 from repblend.runtime.context import repository_of
 from repblend.runtime.locked import left_out
 from repblend.runtime.processes import exit_code, stop_with_the_runner
@@ -70,11 +71,7 @@ class ReportSection:
 class FirstScreen(Generic[Recorded]):
     """What the first screen of a report shows, made of records; `screen` has what its parts are."""
 
-    claims: Callable[[Recorded], Sequence[screen.Claim]]
-    rule: str
-    """When a claim holds."""
-    comparisons: Callable[[Recorded], Table]
-    """Everything behind the claims."""
+    claims: Callable[[Recorded], Sequence[Claim]]
     pictured: Callable[[Recorded], Sequence[screen.Picture]]
     picture_words: Sequence[str]
     """What the image before, the one after and the difference are called."""
@@ -178,9 +175,9 @@ class Notebook(Generic[Recorded]):
 
     def verdicts(self) -> HTML:
         """Show which claims hold here, and, folded, every comparison behind them."""
-        records, first = self.records(), self.first
-        return HTML(screen.verdicts_html(first.claims(records), first.rule, part(
-            "folded", summary="Every comparison, with deviations", content=table_html(first.comparisons(records)))))
+        claims = self.first.claims(self.records())
+        return HTML(screen.verdicts_html(claims, part("folded", summary="Every comparison, with deviations",
+                                                      content=table_html(claims_table(claims)))))
 
     def pictures(self) -> HTML:
         """Show images before and after."""

@@ -17,85 +17,28 @@ from PIL import Image
 
 from repblend.records.base import Traced
 from repblend.report.markup import anchor, part
-from repblend.report.table import NOT_RUN, Derived, Number, difference_in_deviations
+from repblend.report.table import NOT_RUN, Number
+from repblend.report.verdicts import FAILS, HOLDS, RULE, UNDECIDED, Claim
 from repblend.runtime.provenance import read_runs
 
 TEMPLATE = "screen.html.j2"
 
-# Claims, and what was tried for each.
+# Claims.
 
-HOLDS, FAILS, UNDECIDED, IN_PART = "holds", "does not hold", "undecided", "holds in part"
-MARKS = {HOLDS: "holds", FAILS: "fails", UNDECIDED: "undecided", IN_PART: "undecided", NOT_RUN: "absent"}
+MARKS = {HOLDS: "holds", FAILS: "fails", UNDECIDED: "undecided", NOT_RUN: "absent"}
 """Verdict -> class in the style sheet."""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One comparison for a claim: two cells of the grid."""
-
-    where: str
-    """What sets it apart from the claim's other trials: `50 pairs`."""
-    against: str
-    """What the first is compared with here."""
-    first: Number | None
-    second: Number | None
-    """None where a cell was not run."""
-    difference: Derived | None
-    """In standard deviations."""
-    verdict: str
-    """`HOLDS`, `FAILS`, `UNDECIDED`, or `NOT_RUN`."""
-    file: str | None
-    """Record of the first."""
-
-    @property
-    def run(self) -> bool:
-        return self.verdict != NOT_RUN
-
-    @property
-    def shown(self) -> str:
-        """Both means."""
-        return " : ".join("–" if each is None else f"{each.mean:.1f}" for each in (self.first, self.second))
-
-
-def compare(where: str, against: str, first: Number | None, second: Number | None, file: str,
-            least: float = 1.0) -> Trial:
-    """Return the trial of two numbers: it holds, or fails, from a difference of `least` standard deviations on."""
-    verdict, difference = NOT_RUN, difference_in_deviations(first, second)
-    if first and second:
-        decided = difference is not None and abs(difference.value) >= least
-        verdict = UNDECIDED if not decided else HOLDS if first.mean > second.mean else FAILS
-    return Trial(where, against, first, second, difference, verdict, file if first else None)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What should be better than what, and every comparison that says so or not."""
-
-    words: str
-    trials: tuple[Trial, ...]
-
-    @property
-    def run(self) -> tuple[Trial, ...]:
-        return tuple(trial for trial in self.trials if trial.run)
-
-    @property
-    def verdict(self) -> str:
-        """The verdict of all comparisons; where some hold, in part, and where none does, the worse one."""
-        found = {trial.verdict for trial in self.run}
-        if HOLDS in found:
-            return HOLDS if len(found) == 1 else IN_PART
-        return next((verdict for verdict in (FAILS, UNDECIDED) if verdict in found), NOT_RUN)
-
-
-def verdicts_html(claims: Sequence[Claim], rule: str, beside: Markup) -> Markup:
-    """All claims with their verdicts, and how many there are of each in one sentence.
+def verdicts_html(claims: Sequence[Claim], beside: Markup) -> Markup:
+    """Every claim that was tried here: published effect, ours with its interval, verdict, files; then those that were
+    not, by name.
 
     Args:
-        rule: when a claim holds, in words.
         beside: what stands below the table: every number behind it.
     """
     counts = {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in MARKS}
-    return part("verdicts", TEMPLATE, claims=claims, counts=counts, marks=MARKS, rule=rule, anchor=anchor,
+    return part("verdicts", TEMPLATE, claims=[claim for claim in claims if claim.run], counts=counts, num=len(claims),
+                absent=[claim for claim in claims if not claim.run], marks=MARKS, rule=RULE, anchor=anchor,
                 beside=beside)
 
 

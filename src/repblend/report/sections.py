@@ -15,8 +15,8 @@ from repblend.report.carried import FAMILY as CARRIED
 from repblend.report.carried import carried_table
 from repblend.report.efficiency import efficiency_table
 from repblend.report.encoder_pairs import larger_table, pairs_table
+from repblend.report.evidence import records_table
 from repblend.report.figures import FIGURES
-from repblend.report.first import orderings_table
 from repblend.report.grid_records import EFFICIENCY, PROTOCOLS, GridRecords
 from repblend.report.page import ReportSection, ReportSpec
 from repblend.report.pictures import methods_with_similarity
@@ -185,7 +185,7 @@ TABLES: dict[str, Callable[[GridRecords], Table]] = {
     "inventory": inventory_table,
     "seeds": seeds_table,
     "sets": sets_table,
-    "orderings": orderings_table,
+    "claims": records_table,
     "storage": storage_table,
     "origins": origins_table,
     **{f"published-{name}": partial(comparison_table, dataset=name) for name in COMPARED_TITLES},

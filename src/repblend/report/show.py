@@ -11,6 +11,7 @@ from IPython.display import HTML
 
 from repblend.report import first
 from repblend.report.blending import blending_words
+from repblend.report.evidence import claims
 from repblend.report.grid_records import GridRecords
 from repblend.report.markup import definitions_html, part
 from repblend.report.page import FirstScreen, Notebook
@@ -19,7 +20,7 @@ from repblend.report.studies import ablated
 from repblend.titles import EMBEDDED, data_title, title
 
 _notebook = Notebook(cache(GridRecords.of), TABLES, FirstScreen(
-    first.claims, first.RULE, first.orderings_table, first.pictured, first.PAIR_WORDS, "specimens", first.recall_plot))
+    claims, first.pictured, first.PAIR_WORDS, "specimens", first.recall_plot))
 verdicts, pictures, plot, origin = _notebook.verdicts, _notebook.pictures, _notebook.plot, _notebook.origin
 table, folded, figure, sources = _notebook.table, _notebook.folded, _notebook.figure, _notebook.sources
 tabs, left_out = _notebook.tabs, _notebook.left_out

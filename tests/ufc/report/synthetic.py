@@ -91,8 +91,8 @@ def write_workspace(root: Path, dataset: str = DIGITS, student: str = "resnet18"
     for name in ("src", "paper"):
         (root / name).mkdir()
     (root / "src" / "repblend").symlink_to(ROOT / "src" / "repblend")
-    (root / "paper" / "published").symlink_to(ROOT / "paper" / "published")
-    (root / "paper" / "ufc.ipynb").symlink_to(ROOT / "paper" / "ufc.ipynb")
+    for name in ("published", "claims.yaml", "ufc.ipynb"):
+        (root / "paper" / name).symlink_to(ROOT / "paper" / name)
     _write_records(UfcRecords.of(root))
     return root
 

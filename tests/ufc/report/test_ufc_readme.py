@@ -8,10 +8,10 @@ import pytest
 from repblend.grid import Cell
 from repblend.report.table import Number
 from repblend.store import read_json
-from repblend.ufc.report.tables import CLAIMS, compared
 from repblend.ufc.report.ufc_records import UfcRecords, title
 from repblend.ufc.stages.pipeline import StudentCell
-from repro.profiles import names
+from repro.claims import claims_of
+from repro.profiles import names, profile_of
 from tests.stages.imports import ROOT
 
 WORKSPACE = ROOT / "profiles" / "ufc-digits"
@@ -35,14 +35,16 @@ def test_the_table_has_the_measured_numbers() -> None:
 
 
 def test_the_profiles_account_has_the_measured_comparisons() -> None:
+    """As `repro claims` prints them: from the committed metrics alone, whether or not records are here."""
+    about = [claim for claim in claims_of(profile_of(ROOT, "ufc-digits")) if claim.entry.measure == "accuracy"]
     expected = []
-    for budget in RECORDS.params.budgets:
-        for (better, labels), (other, other_labels) in CLAIMS:
-            cells = (StudentCell(Cell(better, budget), labels, STUDENT),
-                     StudentCell(Cell(other, budget), other_labels, STUDENT))
-            shown = (budget, *map(title, cells), STUDENT, *compared(*map(accuracy, cells)))
-            expected.append(f"| {' | '.join(map(str, shown))} |")
-    assert re.findall(r"^\| \d.*\|$", ACCOUNT, re.MULTILINE) == expected
+    for claim in about:
+        for each in claim.run:
+            assert each.effect and each.effect.between_students is not None
+            shown = (claim.entry.name, each.where.removesuffix(" per class"), f"{each.effect.estimate:+.1f}",
+                     f"{each.effect.between_students:.1f}", each.said)
+            expected.append(f"| {' | '.join(shown)} |")
+    assert len(expected) == 15 and re.findall(r"^\| [a-z][a-z-]+ \|.*\|$", ACCOUNT, re.MULTILINE) == expected
 
 
 def test_the_teachers_reach_what_the_readme_says() -> None:

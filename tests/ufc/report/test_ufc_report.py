@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import re
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from repblend.report.published import read_published
 from repblend.store import read_json, sha256, write_json
 from repblend.ufc.report import show
 from repblend.ufc.report.__main__ import REPORT
+from repblend.ufc.report.evidence import claims
 from repblend.ufc.report.figures import FIGURES, nearest_point
-from repblend.ufc.report.tables import CLAIMS, DATASETS, PUBLISHED, TABLES, results_text
+from repblend.ufc.report.tables import DATASETS, PUBLISHED, TABLES, results_text
 from repblend.ufc.report.ufc_records import UfcRecords
 from tests.report.browser import audit, browser
 from tests.stages.imports import ROOT
@@ -99,16 +101,25 @@ def test_the_best_of_a_budget_is_marked_once_per_column(workspace: Path) -> None
 
 def test_a_claim_is_the_difference_of_its_two_files(workspace: Path) -> None:
     found = rows(workspace, "claims")
-    assert len(found) == len(BUDGETS) * len(STUDENTS) * len(CLAIMS)
     better = read_json(workspace / "records/validate/ufc+static+alpha-3/record.json")
     other = read_json(workspace / "records/validate/random+hard+alpha-3/record.json")
-    points = better["mean"]["best"] - other["mean"]["best"]
-    deviations = points / (better["std"]["best"] ** 2 + other["std"]["best"] ** 2) ** 0.5
-    assert float(found[0]["points"]) == pytest.approx(points)
-    assert float(found[0]["deviations"]) == pytest.approx(deviations)
-    for row in found:
-        value = float(row["deviations"])
-        assert row["verdict"] == ("no difference" if abs(value) <= 2 else "better" if value > 0 else "worse")
+    assert float(found[0]["effect"]) == pytest.approx(better["mean"]["best"] - other["mean"]["best"])
+    assert float(found[0]["between_students"]) == pytest.approx(math.hypot(better["std"]["best"], other["std"]["best"]))
+    assert found[0]["files"] == "; ".join(f"records/validate/{name}+alpha-3/record.json"
+                                          for name in ("ufc+static", "random+hard"))
+    of_accuracy = found[:len(BUDGETS) * len(STUDENTS)]
+    assert {row["claim"] for row in of_accuracy} == {found[0]["claim"]}
+    for row in of_accuracy:  # each set was drawn once
+        assert (row["verdict"], row["sets"], row["low"]) == ("undecided (one set)", "1 : 1", "unknown")
+
+
+def test_what_labels_cost_is_counted(workspace: Path) -> None:
+    claim = next(claim for claim in claims(UfcRecords.of(workspace)) if claim.entry.name == "label-cost")
+    for each in claim.run:
+        first, second = (read_json(workspace / file)["cost"]["teacher_passes"] for file in each.files)
+        assert each.effect is not None and each.effect.estimate == first / second
+        assert each.verdict == ("holds" if first > second else "does not hold" if first < second else "undecided")
+    assert claim.run
 
 
 def test_without_records_everything_says_not_run(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,12 @@ from repblend.report.markup import definitions_html
 from repblend.report.page import FirstScreen, Notebook
 from repblend.ufc.records import DecisionRegions
 from repblend.ufc.report import first
-from repblend.ufc.report.tables import RULE, TABLES, claims, claims_table
+from repblend.ufc.report.evidence import claims
+from repblend.ufc.report.tables import TABLES
 from repblend.ufc.report.ufc_records import UfcRecords
 
 _notebook = Notebook(cache(UfcRecords.of), TABLES, FirstScreen(
-    claims, RULE, claims_table, first.pictured, first.PICTURE_WORDS, "integrated", first.accuracy_plot))
+    claims, first.pictured, first.PICTURE_WORDS, "integrated", first.accuracy_plot))
 verdicts, pictures, plot, origin = _notebook.verdicts, _notebook.pictures, _notebook.plot, _notebook.origin
 table, folded, figure, sources = _notebook.table, _notebook.folded, _notebook.figure, _notebook.sources
 left_out = _notebook.left_out

@@ -1,26 +1,25 @@
-"""The tables of the unimodal report: accuracies, every student, comparisons, what sets and labels cost, and origins."""
+"""The tables of the unimodal report: accuracies, every student, what sets and labels cost, and origins."""
 
 from collections.abc import Callable
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 from repblend.grid import Cell
 from repblend.records.base import Traced
 from repblend.report.published import read_published
-from repblend.report.screen import Claim, Trial, compare
 from repblend.report.table import (
     CellValue,
     Column,
-    Derived,
     Number,
     Table,
     TableRow,
     difference_in_deviations,
     with_best,
 )
+from repblend.report.verdicts import claims_text
 from repblend.runtime.locked import left_out
 from repblend.ufc.records import MEASURES, DecisionRegions, MadeSet, PreparedImages, TaughtNetwork, Validated
+from repblend.ufc.report.evidence import claims, records_table
 from repblend.ufc.report.ufc_records import FOR_224_PIXELS, SETS, SomeRecord, UfcRecords, student_title, title
 from repblend.ufc.stages.pipeline import Labels, StudentCell
 
@@ -78,14 +77,8 @@ def seeds_table(records: UfcRecords) -> Table:
     return Table("seeds", "Top-1 accuracy in percent of every student", columns, tuple(rows))
 
 
-# What the paper claims, tried on ours; and the paper's own numbers, beside ours where the data set is the same.
+# The paper's own numbers, beside ours where the data set is the same.
 
-CLAIMS: tuple[tuple[Kind, Kind], ...] = (
-    (("ufc", "static"), ("random", "hard")), (("ufc", "static"), ("random", "static")),
-    (("ufc", "static"), ("real", "static")), (("ufc", "dynamic"), ("ufc", "static")),
-    (("ufc", "dynamic"), ("random", "dynamic")))
-"""Set and labels that are expected to do better, and those that they are compared with."""
-TWO_DEVIATIONS = 2.0
 METHODS: dict[str, Kind] = {"random": ("random", "hard"), "ufc-static": ("ufc", "static"),
                             "ufc-dynamic": ("ufc", "dynamic")}
 """Published method -> the cell of ours that is measured the same way."""
@@ -94,50 +87,6 @@ PUBLISHED = {"random": "Random", "ufc-static": "INFER", "ufc-dynamic": "INFER+Dy
              "dsa": "DSA", "kip": "KIP", "rfad": "RFAD", "mtt": "MTT", "seqmatch": "SeqMatch"}
 DATASETS = {"digits": "digits", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny-imagenet": "Tiny-ImageNet",
             "imagenet": "ImageNet-1k"}
-
-
-RULE = ("Top-1 accuracy in percent, the epoch chosen on held-out images. An ordering holds, or does not, where the "
-        "means differ by two standard deviations of students or more; as a whole it holds where every comparison does. "
-        "A cell is a set with its labels and students.")
-
-
-def claims(records: UfcRecords) -> list[Claim]:
-    """Return what is expected to do better than what, with its comparisons; raises as `UfcRecords.find`."""
-    found: dict[str, list[Trial]] = {}
-    students = records.params.validation.students
-    for student, budget, claim in product(students, records.params.budgets, CLAIMS):
-        better, other = (StudentCell(Cell(name, budget), labels, student) for name, labels in claim)
-        where = f"{budget} per class" + f", {student_title(student)}" * (len(students) > 1)
-        found.setdefault(f"{title(better)} over {title(other)}", []).append(compare(
-            where, title(other), _accuracy(records, better), _accuracy(records, other),
-            records.file(Validated, better), TWO_DEVIATIONS))
-    return [Claim(words, tuple(trials)) for words, trials in found.items()]
-
-
-def claims_table(records: UfcRecords) -> Table:
-    """Return, per budget, whether what is expected to do better does so, by the epoch chosen on held-out images."""
-    rows = []
-    for budget, student, claim in product(records.params.budgets, records.params.validation.students, CLAIMS):
-        better, other = (StudentCell(Cell(name, budget), labels, student) for name, labels in claim)
-        ours, theirs = _accuracy(records, better), _accuracy(records, other)
-        verdict = compared(ours, theirs) if ours and theirs else (None,) * 3
-        rows.append(TableRow((budget, title(better), title(other), student_title(student), *verdict),
-                             records.file(Validated, better) if ours and theirs else None))
-    columns = (Column("ipc", "Images per class"), Column("better", "Expected to be better"), Column("than", "Than"),
-               Column("student", "Student"), Column("points", "Difference in points"),
-               Column("deviations", "In deviations"), Column("verdict", "Verdict"))
-    return Table("claims", "What should do better, and by how much it does: the difference of mean accuracies, the "
-                 "epoch chosen on held-out images, and the same over sqrt(both variances added), this project's "
-                 "definition. Better and worse: by more than two deviations", columns, tuple(rows))
-
-
-def compared(ours: Number, theirs: Number) -> tuple[Derived, Derived | str, str]:
-    """Return by how many points ours is above theirs, by how many deviations, and the verdict."""
-    deviations = difference_in_deviations(ours, theirs)
-    verdict = "no difference"
-    if deviations and abs(deviations.value) > TWO_DEVIATIONS:
-        verdict = "better" if deviations.value > 0 else "worse"
-    return Derived(ours.mean - theirs.mean, "{:+.1f}"), deviations or "", verdict
 
 
 def _accuracy(records: UfcRecords, cell: StudentCell, measure: str = "best") -> Number | None:
@@ -227,15 +176,15 @@ def origins_table(records: UfcRecords) -> Table:
 
 
 TABLES: dict[str, Callable[[UfcRecords], Table]] = {
-    "results": results_table, "claims": claims_table, "seeds": seeds_table, "published": published_table,
+    "results": results_table, "claims": records_table, "seeds": seeds_table, "published": published_table,
     "storage": storage_table, "label-cost": label_cost_table, "regions": regions_table, "origins": origins_table}
 """Every table of the report by its file name."""
 
 
 def results_text(root: Path) -> str:
-    """Return the results and the comparisons of a workspace as plain text; raises `ValueError` if `params.yaml` or a
-    record is not as expected.
+    """Return the results and the claims of a workspace as plain text; raises `ValueError` if `params.yaml` or a record
+    is not as expected.
     """
     records = UfcRecords.of(root)
-    tables = [table(records).to_text() for table in (results_table, claims_table)]
-    return "\n\n".join(filter(None, [*tables, left_out(records.unfit)]))
+    return "\n\n".join(filter(None, [results_table(records).to_text(), claims_text(claims(records)),
+                                      left_out(records.unfit)]))

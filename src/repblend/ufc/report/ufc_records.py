@@ -115,7 +115,12 @@ COLOURS = {("random", "hard"): "#b9b9b9", ("random", "static"): "#7f7f7f", ("ran
 
 def title(cell: StudentCell) -> str:
     """What students of a cell learn from."""
-    return f"{SETS[cell.set.method]}, {LABELS[cell.labels]}{PAPERS.get((cell.set.method, cell.labels), '')}"
+    return kind_title(cell.set.method, cell.labels)
+
+
+def kind_title(name: str, labels: str) -> str:
+    """What students of a set with such labels learn from."""
+    return f"{SETS[name]}, {LABELS[labels]}{PAPERS.get((name, labels), '')}"
 
 
 def student_title(name: str) -> str:

@@ -7,7 +7,6 @@ on the machine disturb them less.
 """
 
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -15,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.timing import seconds_of
+from benchmarks.timing import times_of
 from repblend.runtime.harness import compute_deterministically
 from repblend.streams import stream
 from repblend.ufc.networks import build
@@ -33,8 +32,8 @@ def main() -> None:
     compute_deterministically(1)
     for architecture, size, num_classes, num_compensators in CASES:
         print(f"\n{architecture}, {size} px, {num_classes} classes, {num_compensators} compensators at once")
-        timed = seconds_of(variants(architecture, size, num_classes, num_compensators), ROUNDS, time.process_time)
-        seconds = {name: statistics.median(values) for name, values in timed.items()}
+        timed = times_of(variants(architecture, size, num_classes, num_compensators), ROUNDS)
+        seconds = {name: statistics.median(each.processor for each in times) for name, times in timed.items()}
         for name, value in seconds.items():
             print(f"  {name:<40} {1000 * value / num_compensators:8.2f} ms  {value / seconds[UNIT]:5.2f} x bound")
 

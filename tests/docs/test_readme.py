@@ -121,11 +121,14 @@ def test_the_recordings_agree_by_the_documented_command() -> None:
 def test_the_benchmark_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     for module, name, value in ((bench, "SIZES", (32,)), (bench, "ROUNDS", 1), (bench, "THREADS", 1),
                                 (iteration, "PAIRS", 24), (iteration, "DRAWS", replace(iteration.DRAWS, inner_steps=2)),
-                                (evaluation, "EPOCHS", 10)):
+                                (evaluation, "EPOCHS", 5), (evaluation, "IMAGE_SIZE", 32),
+                                (bench, "IMAGE_SIZE", 32), (evaluation, "VAL", (30, 40)),
+                                (evaluation, "TEST", (130, 150))):
         monkeypatch.setattr(module, name, value)
     bench.main()
     printed = capsys.readouterr().out
-    for name in ("lower bound", "encode once", "two passes, encoder as it comes", "five at once"):
+    for name in ("lower bound", "encode once", "two passes, encoder as it comes", "five at once",
+                 "the released way"):
         assert re.search(rf"  {name}.*\d\.\d{{3}}", printed), printed
 
 

@@ -102,8 +102,9 @@ SIZES = {"cc3m": Counts(575_000, 575_000, 10_000, 10_000, 10_000, 10_000),
          "openmoji": Counts(1_152, 1_695, 200, 291, 300, 448)}
 """Data sets whose profiles expect no counts: LLaVA's 595,000 pairs without both held-out splits. How many of them the
 authors trained on is not published."""
-LABELLED = {"digits": (1_797, 0, 10), "cifar10": (50_000, 10_000, 10), "cifar100": (50_000, 10_000, 100),
-            "tiny-imagenet": (100_000, 10_000, 200), "imagenet": (1_281_167, 50_000, 1_000)}
+LABELLED = {"digits": (1_797, 0, 10), "glyphs": (11_160, 0, 62), "cifar10": (50_000, 10_000, 10),
+            "cifar100": (50_000, 10_000, 100), "tiny-imagenet": (100_000, 10_000, 200),
+            "imagenet": (1_281_167, 50_000, 1_000)}
 """Images for training and for test, and classes."""
 
 

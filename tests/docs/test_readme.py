@@ -74,6 +74,7 @@ def test_the_table_of_dependencies_is_the_requirements_files() -> None:
     required = {name for file in ("requirements.in", "tools.in") for name in re.findall(
         r"^([A-Za-z0-9_.-]+)", (ROOT / "requirements" / file).read_text(), re.MULTILINE)}
     rows = cells(re.findall(r"^\| (.+) \|$", section("CONTRIBUTING.md", "Dependencies"), re.MULTILINE))[1:]
+    required = {"fontpkg-…" if name.startswith("fontpkg-") else name for name in required}  # one row for 52 typefaces
     assert {name for row in rows for name in row[0].split(", ")} == required
 
 

@@ -317,7 +317,7 @@ def test_other_encoders_than_the_published_ones_are_bounded_by_their_multiply_ad
 
 
 @pytest.mark.parametrize("name", ["flickr30k", "coco", "cc3m", "ufc-cifar10", "ufc-cifar100", "ufc-tiny-imagenet",
-                                  "ufc-imagenet", "openmoji", "ufc-digits"])
+                                  "ufc-imagenet", "openmoji", "ufc-digits", "ufc-glyphs"])
 def test_no_profile_is_unknown(name: str, tmp_path: Path) -> None:
     """But for stages that take minutes whatever the scale."""
     kind, content = compose(ROOT, name)

@@ -5,7 +5,8 @@ and have the strides and the module names of the released ones, so that weights 
 space stands for their pooling of the last 4x4 pixels, so that larger images work too. `torchvision-...` are
 torchvision's for 224 pixels. `...-small` are three networks for images of a few pixels (the digits have 8x8), each
 trained in seconds on one core; they differ in what the paper's teachers differ in: plain convolutions, residual blocks,
-and filters of single channels. All have BatchNorm, whose statistics compensators match.
+and filters of single channels. `...-strided` halve images of 16 pixels (the glyphs) first. All have BatchNorm, whose
+statistics compensators match.
 
 Shapes: B images of 3 channels, H and W pixels, F channels of a layer.
 """
@@ -255,10 +256,19 @@ class MeanOverSpace(nn.Module):
         return x.mean((2, 3))
 
 
-def _small(blocks: Callable[[], list[nn.Module]], num_classes: int, image_size: int) -> nn.Module:
+def _small(blocks: Callable[[], list[nn.Module]], num_classes: int, image_size: int, stride: int = 1) -> nn.Module:
     """A convolution and blocks that leave twice as many channels."""
-    return nn.Sequential(nn.Conv2d(3, WIDTH, 3, padding=1, bias=False), nn.BatchNorm2d(WIDTH), nn.ReLU(), *blocks(),
+    return nn.Sequential(_conv(3, WIDTH, 3, stride), nn.BatchNorm2d(WIDTH), nn.ReLU(), *blocks(),
                          MeanOverSpace(), nn.Linear(2 * WIDTH, num_classes))
+
+
+def _residual_blocks() -> list[nn.Module]:
+    return [ResidualBlock(WIDTH, WIDTH, 1), ResidualBlock(WIDTH, 2 * WIDTH, 2)]
+
+
+def _inverted_residuals() -> list[nn.Module]:
+    return [InvertedResidual(WIDTH, WIDTH, 2, 1), InvertedResidual(WIDTH, 2 * WIDTH, 2, 2),
+            InvertedResidual(2 * WIDTH, 2 * WIDTH, 2, 1)]
 
 
 def _torchvision(name: str, num_classes: int, image_size: int) -> nn.Module:
@@ -284,9 +294,9 @@ NETWORKS: dict[str, Builder] = {
     **{f"torchvision-{name}": partial(_torchvision, name)
        for name in ("resnet18", "resnet50", "resnet101", "mobilenet_v2", "efficientnet_b0")},
     "convnet-small": partial(ConvNet, width=WIDTH, depth=2),
-    "resnet-small": partial(_small, lambda: [ResidualBlock(WIDTH, WIDTH, 1), ResidualBlock(WIDTH, 2 * WIDTH, 2)]),
-    "mobilenet-small": partial(_small, lambda: [
-        InvertedResidual(WIDTH, WIDTH, 2, 1), InvertedResidual(WIDTH, 2 * WIDTH, 2, 2),
-        InvertedResidual(2 * WIDTH, 2 * WIDTH, 2, 1)]),
+    "resnet-small": partial(_small, _residual_blocks),
+    "mobilenet-small": partial(_small, _inverted_residuals),
+    "resnet-strided": partial(_small, _residual_blocks, stride=2),
+    "mobilenet-strided": partial(_small, _inverted_residuals, stride=2),
 }
 """Name -> how to build it from the number of classes and the image size."""

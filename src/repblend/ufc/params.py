@@ -12,7 +12,9 @@ from pydantic import Field, model_validator
 from repblend.params import ImportFrom, read_yaml, validated
 from repblend.sections import Count, FilePath, Fraction, ImageSize, Name, Positive, PositiveReal, Section, Seed
 
-DatasetName = Literal["digits", "cifar10", "cifar100", "tiny-imagenet", "imagenet"]
+DatasetName = Literal["digits", "glyphs", "cifar10", "cifar100", "tiny-imagenet", "imagenet"]
+PACKAGED = ("digits", "glyphs")
+"""Sets that come as packages of Python: nothing to fetch."""
 LabelKind = Literal["static", "dynamic"]
 Iterate = Literal["last-evaluated", "last", "best"]
 Quantisation = Literal["jpeg", "png"]
@@ -34,24 +36,27 @@ class UfcData(Section):
     image_size: ImageSize
     """Height and width in pixels."""
     num_val: Positive
-    """Images held out of the training set to choose the best epoch on: the same number of every class."""
+    """Images held out of the training set to choose the best epoch on: the same number of every class. Of the glyphs,
+    as many as their held-out typefaces have."""
     training_images: Literal["without-val", "all"] = "without-val"
     """Whether teachers and sets leave the held-out images alone, or take all of the training set, as released: then the
     best epoch is chosen on images that the teachers, and some of the sets, have seen."""
     num_test: Positive | None = None
-    """Test images, for a set that brings no split of its own (digits); null for the others."""
+    """Test images, for a set that comes as a package (`PACKAGED`); null for the others, which bring their split."""
     folder: FilePath | None = None
-    """Where the official archives were unpacked; null for digits, which come with scikit-learn."""
+    """Where the official archives were unpacked; null for a set that comes as a package."""
     initial_from: ImportFrom | None = None
     """Released real images to start from in place of a draw: a folder of `tensor_0.pt`, `tensor_1.pt` and so on, or one
     that has a folder of images per class."""
 
     @model_validator(mode="after")
-    def _digits_are_cut_here(self) -> Self:
-        if (self.num_test is None) == (self.name == "digits"):
-            raise ValueError("give num_test with 'digits', and null with a set that has a test split")
-        if (self.folder is None) != (self.name == "digits"):
-            raise ValueError("give folder with every set but 'digits'")
+    def _packaged_sets_are_cut_here(self) -> Self:
+        if (self.num_test is None) == (self.name in PACKAGED):
+            raise ValueError(f"give num_test with {' and '.join(PACKAGED)}, and null with a set that has a test split")
+        if (self.folder is None) != (self.name in PACKAGED):
+            raise ValueError(f"give folder with every set but {' and '.join(PACKAGED)}")
+        if self.name == "glyphs" and self.training_images == "all":
+            raise ValueError("training_images: the glyphs' held-out typefaces stay apart; set it to 'without-val'")
         return self
 
 

@@ -1,8 +1,9 @@
-"""Datasets by name, from what is on the disk to splits: scikit-learn's digits, and official archives, unpacked.
+"""Datasets by name, from what is on the disk to splits: scikit-learn's digits, characters drawn in packaged typefaces
+(`repblend.ufc.glyphs`), and official archives, unpacked.
 
-Every reader takes the folder that an archive was unpacked to (for ImageNet, one with `train/` and `val/`) and an image
-size, and returns training and test images; test images are those with public labels. Nothing is unpickled, and nothing
-is downloaded: `repro data fetch` does that.
+Every other reader takes the folder that an archive was unpacked to (for ImageNet, one with `train/` and `val/`) and an
+image size, and returns training and test images; test images are those with public labels. Nothing is unpickled, and
+nothing is downloaded: `repro data fetch` does that.
 """
 
 import importlib.metadata
@@ -16,6 +17,7 @@ import torch
 
 from repblend.files import read_text
 from repblend.ufc.data import MAX_PIXEL, NUM_CLASSES, ImageFiles, LabelledImages, Splits, hold_out
+from repblend.ufc.glyphs import read_glyphs
 from repblend.ufc.params import UfcData
 
 DIGIT_SIZE, GREY_LEVELS, CIFAR_SIZE = 8, 17, 32
@@ -31,12 +33,23 @@ def read_splits(data: UfcData, root: Path, seed: int) -> Splits:
     Raises:
         ValueError: files are missing or damaged, or the numbers of images do not fit.
     """
+    if data.name == "glyphs":
+        return _as_counted(read_glyphs(data.image_size), data)
     if data.folder is None:
         every, test = hold_out(read_digits(data.image_size), data.num_test or 0, seed, "test")
     else:
         every, test = READERS[data.name](root / data.folder, data.image_size)
     rest, val = hold_out(every, data.num_val, seed, "val")
     return Splits(every if data.training_images == "all" else rest, val, test)
+
+
+def _as_counted(splits: Splits, data: UfcData) -> Splits:
+    """Return splits that a data set brings as they are; raises `ValueError` unless the parameters know their sizes."""
+    for key, split in (("num_val", splits.val), ("num_test", splits.test)):
+        if getattr(data, key) != len(split):
+            raise ValueError(f"data.{key}: {data.name} have {len(split)} such images, found {getattr(data, key)}; set "
+                             f"it to {len(split)}")
+    return splits
 
 
 def read_digits(image_size: int) -> LabelledImages:

@@ -85,8 +85,8 @@ METHODS: dict[str, Kind] = {"random": ("random", "hard"), "ufc-static": ("ufc", 
 PUBLISHED = {"random": "Random", "ufc-static": "INFER", "ufc-dynamic": "INFER+Dyn", "sre2l": "SRe2L", "dc": "DC",
              "g-vbsm": "G-VBSM", "sre2l-static": "SRe2L, static labels", "g-vbsm-static": "G-VBSM, static labels",
              "dsa": "DSA", "kip": "KIP", "rfad": "RFAD", "mtt": "MTT", "seqmatch": "SeqMatch"}
-DATASETS = {"digits": "digits", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "tiny-imagenet": "Tiny-ImageNet",
-            "imagenet": "ImageNet-1k"}
+DATASETS = {"digits": "digits", "glyphs": "glyphs", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100",
+            "tiny-imagenet": "Tiny-ImageNet", "imagenet": "ImageNet-1k"}
 
 
 def _accuracy(records: UfcRecords, cell: StudentCell, measure: str = "best") -> Number | None:

@@ -106,8 +106,8 @@ def regions(params: UfcParams) -> list[StudentCell]:
 
 
 LIBRARY = ("records", "runtime", "data/image_store.py", "files.py", "schedules.py", "store.py",
-           "streams.py", "tensors.py", "ufc/data.py", "ufc/generation.py", "ufc/integration.py", "ufc/networks.py",
-           "ufc/objective.py", "ufc/readers.py", "ufc/records.py", "ufc/training.py",
+           "streams.py", "tensors.py", "ufc/data.py", "ufc/generation.py", "ufc/glyphs.py", "ufc/integration.py",
+           "ufc/networks.py", "ufc/objective.py", "ufc/readers.py", "ufc/records.py", "ufc/training.py",
            "ufc/transforms.py", "ufc/stages/setup.py")
 """What every stage is made of."""
 OF_SETS = (*LIBRARY, "archives.py", "ufc/released.py", "ufc/stages/sets.py")

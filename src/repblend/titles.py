@@ -29,6 +29,11 @@ def title(method: str) -> str:
     return f"{TITLES.get(base, base)} ({', '.join(marks)})" if marks else TITLES.get(base, base)
 
 
+def full_title(method: str) -> str:
+    """Return what a method is called where coresets stand that train students of either kind."""
+    return f"{title(method)} (encoder students)" if method.endswith("+encoder-students") else title(method)
+
+
 def data_title(name: str) -> str:
     """Return what a data set is called, or its name if it is none of the published ones."""
     return DATA_TITLES.get(name, name)

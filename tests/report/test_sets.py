@@ -8,13 +8,16 @@ import pytest
 from repblend.report.grid_records import GridRecords
 from repblend.report.sets import sets_table
 from repblend.report.table import Derived
+from repblend.titles import full_title
 from tests.report.synthetic import GRID, path_of, read
 
 
 def test_the_table_has_every_method_over_its_sets(workspace: Path) -> None:
     records = GridRecords.of(workspace)
     table = sets_table(records)
-    assert [row.cells[0] for row in table.rows] == GRID.seed_budgets * len(records.trained)
+    assert [row.cells[:2] for row in table.rows] == [(50, full_title(method)) for method in (
+        *records.trained, *GRID.regimes)] and GRID.seed_budgets == GRID.regime_seed_budgets == [50]
+    assert len({row.cells[1] for row in table.rows}) == len(table.rows)
     row = next(row for row in table.rows if row.cells[1] == "RepBlend")
     names = ["repblend-50", "repblend+seed-1-50", "repblend+seed-2-50"]
     means = [read(workspace, f"evaluate/{name}")["protocols"]["held-out"]["mean"]["mean_recall"] for name in names]

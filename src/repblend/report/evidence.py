@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
-from repblend.grid import ENCODER_STUDENTS
 from repblend.methods import find_method
 from repblend.params import base_method, read_params, seed_apart
 from repblend.records.results import AccuracyProtocol, MethodCost, Protocol
@@ -21,7 +20,7 @@ from repblend.report.intervals import SetResult, measured_once, over_rounds
 from repblend.report.table import Table
 from repblend.report.verdicts import Claim, Found, Trial, claims_table, counted_trial, judge, ratio_trial, trial
 from repblend.stages.pipeline import Context
-from repblend.titles import TITLES, title
+from repblend.titles import TITLES, full_title
 
 PARTS = 10
 """Of a course: the last one counts where noise of single iterations is averaged."""
@@ -120,8 +119,7 @@ def _compared(evidence: Evidence, entry: Entry, stage: str, every: Sequence[int]
 
 
 def _against(method: str) -> str:
-    beside = " (encoder students)" if method.endswith(ENCODER_STUDENTS) else ""
-    return "its own start" if method == START else f"{title(method)}{beside}"
+    return "its own start" if method == START else full_title(method)
 
 
 def _recall(evidence: Evidence, entry: Entry) -> Iterator[Trial]:

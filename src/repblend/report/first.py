@@ -9,7 +9,7 @@ from repblend.grid import ENCODER_STUDENTS
 from repblend.report.grid_records import CHANCE, PROTOCOLS, GridRecords
 from repblend.report.screen import Level, Panel, Picture, Plot, Point, Series
 from repblend.report.table import Number
-from repblend.titles import STUDENTS, colour, title
+from repblend.titles import STUDENTS, colour, full_title, title
 
 # Pairs before and after distillation.
 
@@ -58,8 +58,7 @@ def _series(records: GridRecords, protocol: str) -> Iterator[Series]:
                        if (number := records.recall(name, protocol)))
         beside = method.endswith(ENCODER_STUDENTS)
         if points:
-            yield Series(f"{title(method)} (encoder students)" if beside else title(method), colour(method), points,
-                         beside)
+            yield Series(full_title(method), colour(method), points, beside)
 
 
 def _levels(records: GridRecords, protocol: str) -> Iterator[Level]:

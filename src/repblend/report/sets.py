@@ -8,14 +8,17 @@ are the same seeds for every set. The statistics are those of `intervals`.
 from repblend.report.grid_records import GridRecords
 from repblend.report.intervals import OverSets, SetResult
 from repblend.report.table import Column, Derived, Table, TableRow, columns
-from repblend.titles import title
+from repblend.titles import full_title
 
 PROTOCOL = "held-out"
 
 
 def sets_table(records: GridRecords) -> Table:
     """Return the mean recall of every method over its sets; raises as `GridRecords.evaluation`."""
-    rows = [_row(records, method, budget) for budget in records.grid.seed_budgets for method in records.trained]
+    grid = records.grid
+    rows = [_row(records, method, budget) for budgets, methods in (
+        (grid.seed_budgets, records.trained), (grid.regime_seed_budgets, grid.regimes))
+        for budget in budgets for method in methods]
     return Table("sets", "Held-out mean of the six recalls in percent over sets that differ in their seed alone. "
                  "Between sets: sample standard deviation of the sets' means, each over its students. Between "
                  "students: root mean square of the deviations within a set. Interval: of the mean, by "
@@ -29,9 +32,9 @@ def _row(records: GridRecords, method: str, budget: int) -> TableRow:
     names = records.sets(method, budget)
     found = [number for name in names if (number := records.recall(name, PROTOCOL))]
     if len(found) < len(names):
-        return TableRow((budget, title(method), f"{len(found)} of {len(names)}", *[None] * 5), None)
+        return TableRow((budget, full_title(method), f"{len(found)} of {len(names)}", *[None] * 5), None)
     over = OverSets.of([SetResult(number.mean, number.std or 0.0) for number in found])
     numbers = (over.mean, over.between_sets, over.between_students, over.mean - over.half_width,
                over.mean + over.half_width)
-    return TableRow((budget, title(method), len(found), *(Derived(number, "{:.1f}") for number in numbers)),
+    return TableRow((budget, full_title(method), len(found), *(Derived(number, "{:.1f}") for number in numbers)),
                     records.result_file(names[0]))

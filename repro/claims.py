@@ -1,9 +1,9 @@
 """`repro claims`: what the papers claim, and whether it holds here.
 
 The computation is that of the reports' first section (`repblend.report.verdicts`), from the same records. Where these
-were not brought, the metrics that git keeps stand in: means and deviations over students, without the students' own
-values; of the bytes of trajectories `dvc.lock` has the sizes. What is not of the parameters in `params.yaml` is left
-out, as in the report.
+were not brought, the metrics that git keeps stand in, as far as `dvc.lock` knows them: means and deviations over
+students; of the bytes of trajectories the lock has the sizes. Whether `params.yaml` has changed since can be asked of
+records alone.
 """
 
 import json
@@ -26,7 +26,7 @@ from repblend.report.verdicts import RULE, Claim, claims_text, counted_words, ju
 from repblend.runtime.locked import LOCK, Lock, outdated
 from repblend.ufc.report import evidence as unimodal
 from repblend.ufc.report.ufc_records import UfcRecords
-from repro.profiles import Profile, names, profiles_of
+from repro.profiles import Profile, names, opened
 from repro.workspace import find_root
 
 FLAT = TypeAdapter(dict[str, FiniteFloat])
@@ -108,6 +108,16 @@ def is_multimodal(profile: Profile) -> bool:
     return profile.kind.params is Params
 
 
+class OfProfile(NamedTuple):
+    """The claims about a profile's method, as its workspace answers them."""
+
+    profile: str
+    claims: Sequence[Claim]
+    instead: str = ""
+    """What is said in place of the claims, in words."""
+    note: str = ""
+
+
 def main(name: str | None, as_json: bool) -> int:
     """`repro claims`: print every claim of a profile; without a name, of each claim's own profiles. Return the exit
     code.
@@ -129,25 +139,15 @@ def main(name: str | None, as_json: bool) -> int:
     return 0
 
 
-class OfProfile(NamedTuple):
-    """The claims about a profile's method, as its workspace answers them."""
-
-    profile: str
-    claims: Sequence[Claim]
-    instead: str = ""
-    """What is said in place of the claims, in words."""
-    note: str = ""
-
-
 def _found(root: Path, name: str | None) -> Iterator[OfProfile]:
     entries = read_entries(root)
     known = names(root)
     for wanted in [name] if name else dict.fromkeys(each for entry in entries for each in entry.profiles):
-        if name is None and wanted not in known:
+        found = opened(root, wanted) if name or wanted in known else []
+        if not found:
             none = [judge(root, entry, ()) for entry in entries if wanted in entry.profiles]
-            yield OfProfile(wanted, none, f"There is no profile {wanted} yet: none of its claims was run.")
-            continue
-        for profile in profiles_of(root, wanted):
+            yield OfProfile(wanted, none, f"There is no workspace of {wanted} yet: none of its claims was run.")
+        for profile in found:
             claims = claims_of(profile)
             note = "" if (profile.workspace / "records").is_dir() else (
                 f"No records of {profile.name} are here, only the metrics that git keeps: `repro pull metrics "

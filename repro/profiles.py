@@ -124,6 +124,26 @@ def profiles_of(root: Path, name: str) -> list[Profile]:
     return [profile_of(root, member) for member in members(root, name)]
 
 
+def opened(root: Path, name: str) -> list[Profile]:
+    """Return the profiles of a name, or of the suite, whose workspaces are there, as they are: nothing is composed or
+    written. Each is of the kind whose sections its parameters have.
+
+    Raises:
+        ValueError: there is no such profile, or a `params.yaml` is no YAML mapping.
+    """
+    found = []
+    for member in members(root, name):
+        path = workspace_of(root, member) / "params.yaml"
+        if path.is_file():
+            content = read_yaml(path)
+            if not isinstance(content, dict):
+                raise ValueError(f"{path}: expected a mapping. Bring it back with `git restore {path}`")
+            kind = next((each for each in KINDS.values() if content.keys() <= each.params.model_fields.keys()),
+                        KINDS[MULTIMODAL])
+            found.append(Profile(member, kind, path.parent))
+    return found
+
+
 def compose(root: Path, name: str, changes: Sequence[str] = ()) -> tuple[Kind, JSON]:
     """Return the kind of a profile and the content of its `params.yaml`.
 

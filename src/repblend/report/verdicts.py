@@ -196,8 +196,9 @@ class Claim:
         published = [{"file": f"{each.file}.csv", "evidence": each.evidence, "lowest": float(min(each.values)),
                       "highest": float(max(each.values)), "comparisons": len(each.values)} for each in self.published]
         return {"name": entry.name, "claim": entry.claim, "stands": entry.stands, "measure": entry.measure,
-                "metrics": entry.metrics, "rule": entry.rule, "published": published, "verdict": self.said,
-                "why": self.why, "comparisons": [each.to_json() for each in self.trials]}
+                "metrics": entry.metrics, "rule": entry.rule, "published": published,
+                "published_words": self.published_words, "verdict": self.said, "why": self.why,
+                 "comparisons": [each.to_json() for each in self.trials]}
 
 
 def judge(root: Path, entry: Entry, trials: Iterable[Trial]) -> Claim:

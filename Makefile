@@ -38,6 +38,7 @@ install: .venv/.installed
 	$(PYTHON) -m venv --clear .venv
 	@$(BIN)/python requirements/install.py pip --require-hashes -r requirements/lock.txt
 	@$(BIN)/python requirements/install.py pip --require-hashes --no-deps -r requirements/tools.txt
+	@$(BIN)/python requirements/install.py compile
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@touch .venv/.installed
 

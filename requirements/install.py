@@ -2,11 +2,13 @@
 
     install.py check             before the environment is made: Python, machine, disk, memory, network
     install.py pip ARGUMENTS     `pip install ARGUMENTS` in this Python's environment, with a line of progress
+    install.py compile           compile all that was installed, on all processors, which pip would do on one
     install.py measure FILE ...  write download.json from locks that name sizes (`make lock`)
 
 Nothing but the standard library is imported: no package is there yet.
 """
 
+import compileall
 import json
 import os
 import platform
@@ -14,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -39,6 +42,8 @@ def main(arguments: list[str]) -> int:
             return check()
         case ["pip", *options]:
             return install(options)
+        case ["compile"]:
+            return compile_all(Path(sysconfig.get_path("purelib")))
         case ["measure", *files]:
             return measure([Path(file) for file in files])
     print(__doc__, file=sys.stderr)
@@ -94,7 +99,8 @@ def install(options: list[str]) -> int:
     """Run pip and show how far it is; return its exit code. What it says beside is in .venv/install.log."""
     names = [name for option in options if option.endswith(".txt")
              for name in re.findall(r"^([A-Za-z0-9._-]+)==", Path(option).read_text("utf-8"), re.M)]
-    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off", *options]
+    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off",
+               "--no-compile", *options]
     shown, seen = Line(), 0
     with (Path(sys.prefix) / "install.log").open("a", encoding="utf-8") as log, subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}) as pip:
@@ -112,6 +118,13 @@ def install(options: list[str]) -> int:
     if pip.returncode:
         refuse("pip stopped, see above. Run the same command again: what was downloaded is kept in pip's cache")
     return pip.returncode
+
+
+def compile_all(folder: Path) -> int:
+    """Compile the sources in a folder. Those that cannot be, for a later Python or as a template, are left."""
+    print("packages: compiling what was installed", flush=True)
+    compileall.compile_dir(folder, quiet=2, workers=0)
+    return 0
 
 
 class Line:

@@ -64,6 +64,18 @@ def repro(workspace: Path, *arguments: str, figures: int | None = None) -> tuple
     return _fork(workspace, repository_of(workspace).parent, lambda: _repro(arguments, figures)).finish()
 
 
+def dvc(folder: Path, *arguments: str) -> tuple[int | None, str]:
+    """Run `dvc ARGUMENTS` in a folder; return its exit code and what it printed."""
+    _import_all()
+    return _fork(folder, folder.parent, lambda: _dvc(arguments)).finish()
+
+
+def _dvc(arguments: Sequence[str]) -> int:
+    from dvc.cli import main as dvc_main
+
+    return int(dvc_main([*arguments]))
+
+
 def on_sources(folder: Path, module: str, *arguments: str, compiled: bool = False) -> tuple[int | None, str]:
     """Run a module of the package in a copy of the clone, imported anew from that copy's own sources; other packages
     stay as this process has them. Return its exit code and what it printed.

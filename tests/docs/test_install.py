@@ -115,3 +115,13 @@ def test_progress_is_shown_and_pips_exit_code_passed_on(tmp_path: Path) -> None:
         assert ("packages: installed (30 locked)" in done.stdout) == (expected == 0)
         assert ("pip stopped, see above" in done.stderr) == (expected == 1)
     assert "Collecting p3==1" in (tmp_path / "install.log").read_text()
+
+
+def test_what_was_installed_is_compiled_but_for_what_cannot_be(install: ModuleType, tmp_path: Path,
+                                                               capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/good.py").write_text("a = 1\n")
+    (tmp_path / "package/template.py").write_text("{{ name }} = \n")
+    assert install.compile_all(tmp_path) == 0
+    assert [path.name.split(".")[0] for path in (tmp_path / "package/__pycache__").iterdir()] == ["good"]
+    assert capsys.readouterr().out == "packages: compiling what was installed\n"

@@ -3,7 +3,6 @@ which makes features first in such a clone, is run in `tests/end_to_end`.
 """
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -42,12 +41,7 @@ def printed(clone: Path) -> dict[str, str]:
     found = {}
     for command in RUNNABLE:
         program, *arguments = command.split()
-        if program == "repro":
-            code, found[command] = forked.repro(clone, *arguments)
-        else:
-            done = subprocess.run([sys.executable, "-m", program, *arguments], cwd=clone, text=True, check=False,
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-            code, found[command] = done.returncode, done.stdout
+        code, found[command] = (forked.repro if program == "repro" else forked.dvc)(clone, *arguments)
         assert code == 0 or command == "repro doctor", f"{command}\n{found[command]}"
     return found
 

@@ -35,8 +35,8 @@ TINY: dict[str, Any] = {
                  "encoder_students": {"epochs": 1, "scored_intervals": 1}},
 }
 CELLS: dict[str, Any] = {"repblend-8": {}, "repblend+rank-2-8": {"similarity_rank": 2},
-                         "lors-8": {"iterations": 2, "validate_every": 1, "initial_lr_img": 0.0003, "expert_span": 1,
-                                    "max_start": 1}}
+                         "lors-8": {"iterations": 2, "validate_every": 1, "inner_steps": 1, "initial_lr_img": 0.0003,
+                                    "expert_span": 1, "max_start": 1}}
 
 
 class Workspace:

@@ -35,13 +35,17 @@ class LocalRunner:
 
 def run_stoppable(command: Sequence[str], root: Path) -> int:
     """Run a command in its own session; on Ctrl-C or SIGTERM stop all of it, then return 128 + the signal."""
-    process = subprocess.Popen(command, cwd=root, env=workspace_environment(root), start_new_session=True)
+    process: subprocess.Popen[bytes] | None = None
 
     def stop(number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
+        if process:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
 
     with stop_signals_go_to(stop) as received:
+        process = subprocess.Popen(command, cwd=root, env=workspace_environment(root), start_new_session=True)
+        if received:  # while it was being started
+            stop(received[0])
         code = process.wait()
     return 128 + received[0] if received else code
 

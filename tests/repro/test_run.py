@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -44,3 +45,17 @@ def test_a_stop_reaches_every_process_below(tmp_path: Path, number: signal.Signa
     os.kill(process.pid, number)
     assert process.wait(timeout=10) == 128 + number
     grandchild.wait(timeout=5)
+
+
+def test_a_stop_while_the_command_is_being_started_reaches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = subprocess.Popen
+
+    def start_as_a_stop_comes(*arguments: Any, **options: Any) -> subprocess.Popen:
+        process = start(*arguments, **options)
+        signal.raise_signal(signal.SIGINT)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", start_as_a_stop_comes)
+    began = time.monotonic()
+    assert run_stoppable(["sleep", "60"], tmp_path) == 128 + signal.SIGINT
+    assert time.monotonic() - began < 30

@@ -23,7 +23,7 @@ from repblend.ufc.stages.pipeline import StudentCell, UfcContext, UfcPaths
 from repblend.ufc.stages.regions import NUM_CLASSES, disagreement
 from repblend.ufc.stages.setup import normalisation_of, read_pinned_data, read_teachers
 from repblend.ufc.stages.students import PREDICTED_CLASSES, _chosen
-from tests.ufc.report.synthetic import DIGITS, params_text
+from tests.ufc.report.synthetic import DIGITS, ROOT, params_text
 
 TEACHERS = ("convnet-small", "resnet-small")
 BUDGET = 3
@@ -44,7 +44,9 @@ def run(root: Path, stage: str, cell: str | None) -> UfcContext:
 
 
 def write_params(root: Path) -> None:
-    root.mkdir()
+    (root / "paper").mkdir(parents=True)
+    for name in ("published", "claims.yaml"):  # what the report reads besides
+        (root / "paper" / name).symlink_to(ROOT / "paper" / name)
     text = params_text(DIGITS).replace("[alpha, beta]", f"[{', '.join(TEACHERS)}]").replace("[3, 10]", f"[{BUDGET}]")
     (root / "params.yaml").write_text(text.replace("[alpha, resnet18]", "[convnet-small]"))
 

@@ -85,17 +85,23 @@ def test_the_head_takes_less_than_a_second_of_processor_time_a_job(num: int, tmp
 
 
 @pytest.mark.cluster
-def test_two_workers_take_little_more_than_half_the_time_of_one(tmp_path: Path) -> None:
-    seconds, locks = {}, []
+def test_two_workers_run_two_jobs_at_a_time(tmp_path: Path) -> None:
+    seconds, locks, beside = {}, [], {}
     for gpus in ([0], [0, 1]):
-        toy = Toy(tmp_path / str(len(gpus)) / "toy")
+        toy, times = Toy(tmp_path / str(len(gpus)) / "toy"), tmp_path / f"times-{len(gpus)}"
+        times.mkdir()
         toy.settings(visible_gpus=gpus)
-        toy.define(**{f"n{number}": (f"mkdir -p records; sleep 2; echo {number} > records/n{number}.txt", [])
+        toy.define(**{f"n{number}": (f"mkdir -p records; date +%s.%N > {times}/{number}; sleep 2; "
+                                     f"date +%s.%N >> {times}/{number}; echo {number} > records/n{number}.txt", [])
                       for number in range(20)})
         began = time.monotonic()
         toy.run("--on", "gpus", patience_s=400)
         seconds[len(gpus)] = time.monotonic() - began
-        locks.append(toy.read("dvc.lock"))
+        spans = [tuple(map(float, each.read_text().split())) for each in times.iterdir()]
+        assert len(spans) == 20
+        beside[len(gpus)] = max(sum(begin <= moment < end for begin, end in spans) for moment, _ in spans)
+        locks.append(toy.read("dvc.lock").replace(str(times), "times"))
     print(f"\n20 stages of 2 s: {seconds[1]:.1f} s with one worker, {seconds[2]:.1f} s with two, "
           f"{seconds[1] / seconds[2]:.2f} times as fast")
-    assert locks[0] == locks[1] and seconds[1] / seconds[2] > 1.3
+    # How much faster that is depends on what else the machine does, so it is told, not asked.
+    assert beside == {1: 1, 2: 2} and locks[0] == locks[1] and seconds[2] < seconds[1]

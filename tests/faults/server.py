@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.faults.points import Fault, Point, arm, shift_clock
+from tests.faults.points import SIGNALS, Fault, Point, arm, shift_clock
 
 ROOT = Path(__file__).parents[2]
 SECONDS_PER_RUN = 120
@@ -90,6 +90,8 @@ def started(notes: Path) -> Iterator[Server]:
 
 # The other side.
 
+BLOCKED = tuple(SIGNALS.values())
+
 
 def commands() -> dict[str, Any]:
     """Import all that runs, and return what takes a command's arguments, by its first word."""
@@ -138,18 +140,18 @@ def one_figure(spec: Any) -> Any:
     return replace(spec, figures=dict(list(spec.figures.items())[:1]))
 
 
-def child(known: dict[str, Any], request: dict[str, Any]) -> None:
-    """Be the run that was asked for, and end."""
-    folder, notes = Path(request["folder"]), request["notes"]
-    output = os.open(f"{notes}.output", os.O_CREAT | os.O_WRONLY)
-    for descriptor in (1, 2):
-        os.dup2(output, descriptor)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.chdir(folder)
-    tempfile.tempdir = str(folder / "tmp")
-    (folder / "tmp").mkdir(exist_ok=True)
+def child(known: dict[str, Any], request: dict[str, Any], output: int) -> None:
+    """Be the run that was asked for, print to a file that is open, and end. Signals are blocked at first."""
     code = 70
     try:
+        folder, notes = Path(request["folder"]), request["notes"]
+        for descriptor in (1, 2):
+            os.dup2(output, descriptor)
+        os.chdir(folder)
+        tempfile.tempdir = str(folder / "tmp")
+        (folder / "tmp").mkdir(exist_ok=True)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
         if request["clock"]:
             shift_clock(*request["clock"])
         kind, point = request["fault"] or (None, None)
@@ -207,9 +209,14 @@ def serve() -> None:
     os.dup2(2, 1)
     for line in sys.stdin:
         request = json.loads(line)
+        # A child that is killed at once has its file, and one that gets a signal at once ends as others do.
+        output = os.open(f"{request['notes']}.output", os.O_CREAT | os.O_WRONLY)
+        signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
         pid = os.fork()
         if pid == 0:
-            child(known, request)
+            child(known, request, output)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
+        os.close(output)
         code, sent, seconds = wait(pid, request["interrupt"], request["watched"])
         notes = Path(request["notes"])
         trace = notes.with_suffix(".trace")

@@ -11,7 +11,7 @@ from tests.end_to_end.workspace import CELLS, TINY, merge
 from tests.tiny import ROOT
 from tests.ufc.report.synthetic import DIGITS, params_text
 
-BESIDE = {"multimodal": ("benchmarks/efficiency.json", "paper/published", "paper/report.ipynb"),
+BESIDE = {"multimodal": ("benchmarks/efficiency.json", "paper/published", "paper/claims.yaml", "paper/report.ipynb"),
           "ufc": ("paper/published", "paper/claims.yaml", "paper/ufc.ipynb")}
 COMMANDS = {
     "multimodal": [

@@ -91,12 +91,13 @@ def check_python(root: Path) -> Finding:
 
 def check_packages(root: Path) -> Finding:
     from packaging.markers import Marker  # of one command alone
+    from packaging.version import Version
 
     text = (root / "requirements/lock.txt").read_text()
     lines = re.findall(r"^([A-Za-z0-9_.-]+)==([^\s\\;]+)(?: ; ([^\\\n]+))?", text, re.M)
     locked = {name: version for name, version, marker in lines if not marker or Marker(marker.strip()).evaluate()}
     wrong = [f"{name} {version} (found {_version(name) or 'none'})" for name, version in locked.items()
-             if _version(name) != version]
+             if not (found := _version(name)) or Version(found) != Version(version)]  # 1.002 is 1.2
     if not wrong:
         return Finding("packages", "ok", f"all {len(locked)} are the locked ones")
     return Finding("packages", "mend", f"{len(wrong)} of {len(locked)} are not the locked ones: "

@@ -144,54 +144,43 @@ def _transfer(evidence: Evidence, entry: Entry) -> Iterator[Trial]:
         yield from _compared(evidence, entry, "transfer", budgets, partial(reached, encoder), encoder)
 
 
-def _task(evidence: Evidence, entry: Entry) -> Iterator[Trial]:
+def _of_stage(stage: str, read: Callable[[GridRecords, str, str, str], SetResult | None], evidence: Evidence,
+              entry: Entry) -> Iterator[Trial]:
+    """Compare what `read` finds, by method and metric, in the record of a cell that a stage wrote."""
     records = evidence.records
+    budgets = records.grid.budgets if stage == "distill" else records.grid.compared_budgets
 
-    def reached(method: str, task: str, cell: str) -> tuple[SetResult, str] | None:
-        found = records.transfer(cell)
-        tried = getattr(found.zero_shot, task) if found else None
-        metric = "mean_recall" if task == "icons" else "accuracy"
-        return (of_students(tried.protocols.held_out, metric), records.file("transfer", cell)) if tried else None
+    def found(method: str, metric: str, cell: str) -> tuple[SetResult, str] | None:
+        result = read(records, method, metric, cell)
+        return (result, records.file(stage, cell)) if result else None
 
-    return _compared(evidence, entry, "transfer", records.grid.compared_budgets, reached)
-
-
-def _collapse(evidence: Evidence, entry: Entry) -> Iterator[Trial]:
-    records = evidence.records
-
-    def measured(method: str, metric: str, cell: str) -> tuple[SetResult, str] | None:
-        found = records.embedding(cell)
-        each = found.measures.get(metric) if found else None
-        return (SetResult(each.mean, each.std or 0.0, len(each.values)),
-                records.file("embed", cell)) if each else None
-
-    return _compared(evidence, entry, "embed", records.grid.compared_budgets, measured)
+    return _compared(evidence, entry, stage, budgets, found)
 
 
-def _course(evidence: Evidence, entry: Entry) -> Iterator[Trial]:
-    records = evidence.records
-
-    def measured(method: str, metric: str, cell: str) -> tuple[SetResult, str] | None:
-        course = records.course(cell)
-        place = 0 if method == START else -1
-        return (SetResult(getattr(course.checkpoints, metric)[place]),
-                records.file("distill", cell)) if course else None
-
-    return _compared(evidence, entry, "distill", records.grid.budgets, measured)
+def _task(records: GridRecords, method: str, task: str, cell: str) -> SetResult | None:
+    found = records.transfer(cell)
+    tried = getattr(found.zero_shot, task) if found else None
+    return of_students(tried.protocols.held_out, "mean_recall" if task == "icons" else "accuracy") if tried else None
 
 
-def _sides(evidence: Evidence, entry: Entry) -> Iterator[Trial]:
-    records = evidence.records
+def _collapse(records: GridRecords, method: str, metric: str, cell: str) -> SetResult | None:
+    found = records.embedding(cell)
+    each = found.measures.get(metric) if found else None
+    return SetResult(each.mean, each.std or 0.0, len(each.values)) if each else None
 
-    def apart(method: str, metric: str, cell: str) -> tuple[SetResult, str] | None:
-        course = records.course(cell)
-        if course is None:
-            return None
-        image, text = course.curves.matching_loss_img, course.curves.matching_loss_txt
-        last = max(1, len(image) // PARTS)
-        return SetResult(abs(sum(image[-last:]) - sum(text[-last:])) / last), records.file("distill", cell)
 
-    return _compared(evidence, entry, "distill", records.grid.budgets, apart)
+def _course(records: GridRecords, method: str, metric: str, cell: str) -> SetResult | None:
+    course = records.course(cell)
+    return SetResult(getattr(course.checkpoints, metric)[0 if method == START else -1]) if course else None
+
+
+def _sides(records: GridRecords, method: str, metric: str, cell: str) -> SetResult | None:
+    course = records.course(cell)
+    if course is None:
+        return None
+    image, text = course.curves.matching_loss_img, course.curves.matching_loss_txt
+    last = max(1, len(image) // PARTS)
+    return SetResult(abs(sum(image[-last:]) - sum(text[-last:])) / last)
 
 
 def _cost(evidence: Evidence, entry: Entry) -> Iterator[Trial]:
@@ -223,8 +212,9 @@ def _trajectory(evidence: Evidence, entry: Entry) -> Iterator[Trial]:
 
 
 TRIALS: dict[str, Callable[[Evidence, Entry], Iterator[Trial]]] = {
-    "recall": _recall, "transfer": _transfer, "task": _task, "collapse": _collapse, "course": _course,
-    "sides": _sides, "cost": _cost, "trajectory": _trajectory}
+    "recall": _recall, "transfer": _transfer, "task": partial(_of_stage, "transfer", _task),
+    "collapse": partial(_of_stage, "embed", _collapse), "course": partial(_of_stage, "distill", _course),
+    "sides": partial(_of_stage, "distill", _sides), "cost": _cost, "trajectory": _trajectory}
 """Measure of an entry -> what makes its comparisons."""
 
 

@@ -93,7 +93,7 @@ def _budgets(content: JSON, like: str, images: int) -> Iterator[Derived]:
         yield Derived("grid.budgets", budgets, f"as {like}: at most half of the {images:,} training images")
         return
     others = {key: grid[key] for key in ("compared_budgets", "regime_budgets", "pair_budgets", "seed_budgets",
-                                            "regime_seed_budgets") if grid[key]}
+                                         "regime_seed_budgets") if grid[key]}
     lowered = {budget: _round(budget * half / max(budgets)) for budget in
                {*budgets, *itertools.chain(*others.values()), grid["variants_budget"]}}
     yield _put(content, "grid.budgets", _distinct(lowered[budget] for budget in budgets), f"{like}'s {budgets}, "

@@ -30,7 +30,7 @@ from repblend.encoders.heads import HeadSpec
 from repblend.encoders.later_layers import LaterLayers
 from repblend.evaluation.student import LR_DECAY, EpochMasks, OnEpoch, Recipe, check_losses, no_dropout
 from repblend.experts.training import Descent
-from repblend.matching.losses import LOSSES, in_units, logit_slope
+from repblend.matching.losses import LOSSES, FixedTargets, in_units
 from repblend.matching.student import Masks, PerModality
 
 
@@ -43,13 +43,13 @@ def train_head_students(image_features: Tensor, text_features: Tensor, targets: 
         heads: of images and of texts, of one width.
     """
     num_students, last = len(initial.img), int((batch_indices[0, 0, -1] >= 0).sum())
-    model = HeadStudents((image_features, text_features), initial, heads, recipe)
+    model = HeadStudents((image_features, text_features), targets, initial, heads, recipe)
     for epoch, batches in enumerate(batch_indices.unbind(1)):
         if epoch == recipe.decay_from:
             model.descent.rates = [rate * LR_DECAY for rate in model.descent.rates]
         masks, total, num_rows = draw_masks(epoch), targets.new_zeros(num_students), 0
         for rows in (*batches[:, :-1].unbind(1), batches[:, -1, :last]):  # (S, B)
-            losses = model.step(rows, targets, masks(rows.shape[1]).to(targets.device),
+            losses = model.step(rows, masks(rows.shape[1]).to(targets.device),
                                 partial(check_losses, epoch=epoch, recipe=recipe))
             total, num_rows = total + rows.shape[1] * losses, num_rows + rows.shape[1]
         on_epoch(epoch, model, total / num_rows)
@@ -73,14 +73,18 @@ class SeenSplit(NamedTuple):
 class HeadStudents:
     """S students in training. Called, they return their heads."""
 
-    def __init__(self, rows: Sequence[Tensor], initial: PerModality, heads: Sequence[HeadSpec], recipe: Recipe) -> None:
+    def __init__(self, rows: Sequence[Tensor], targets: Tensor, initial: PerModality, heads: Sequence[HeadSpec],
+                 recipe: Recipe) -> None:
         """Begin.
 
         Args:
             rows: F of both modalities, (N, D_in).
+            targets: (N, N).
             initial: (S, P) of each modality.
         """
-        self._rows, self._heads, self._recipe = rows, heads, recipe
+        self._rows, self._targets, self._heads, self._recipe = rows, targets, heads, recipe
+        self._loss = LOSSES[recipe.loss]
+        self._whole_set = FixedTargets(self._loss, targets)
         sizes = [spec.sizes[0] for spec in heads]
         num_students = len(initial.img)
         self._weights = [flats[:, :size].unflatten(1, (spec.d, spec.d_in))  # W(0), (S, D, D_in)
@@ -101,28 +105,27 @@ class HeadStudents:
         self._heads_number = torch.arange(2 * num_students, device=self._made.device)[:, None]
         self._in_order = torch.arange(self._made.shape[1], device=self._made.device)
 
-    def step(self, rows: Tensor, targets: Tensor, masks: Masks, check: Callable[[Tensor], None]) -> Tensor:
+    def step(self, rows: Tensor, masks: Masks, check: Callable[[Tensor], None]) -> Tensor:
         """Take one step on a batch and return the losses before it, (S,).
 
         Args:
             rows: (S, B) pairs.
-            targets: (N, N) of the whole set.
             check: called with the losses before anything changes.
         """
         whole = rows.shape[1] == len(self._in_order) and bool((rows == self._in_order).all())
         place = (slice(None),) if whole else (self._heads_number, rows.repeat(2, 1))
+        objective = self._whole_set
         if not whole:
-            targets = targets[rows[:, :, None], rows[:, None, :]]
+            objective = FixedTargets(self._loss, self._targets[rows[:, :, None], rows[:, None, :]])
         kept = None
         if masks.img is not None and masks.txt is not None:
             kept = torch.cat([masks.img, masks.txt]).to(self._made.dtype) / (1 - self._heads[0].dropout)
         projected = torch.addcmul(self._bias, self._made[place], self._share)
         passed = later_layers.forward(self._later, projected.baddbmm_(self._gram[place], self._coefficients), kept)
         images, texts = passed.units.chunk(2)
-        logits, loss = (images @ texts.mT).div_(self._recipe.temperature), LOSSES[self._recipe.loss]
-        losses = loss(logits, targets)
+        logits = (images @ texts.mT).div_(self._recipe.temperature)
+        losses, in_logits = objective.value_and_slope(logits)
         check(losses)
-        in_logits = logit_slope(loss, logits, targets)
         back = later_layers.backward(self._later, passed,
                                      *in_units(passed.units, logits, in_logits, self._recipe.temperature), kept)
         in_rows = back.projected

@@ -9,6 +9,7 @@ own, (...).
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -72,10 +73,26 @@ def wbce(logits: Tensor, target: Tensor) -> Tensor:
 
     With targets outside [0, 1] it may be negative. The groups' masks carry no gradient; the targets inside do.
     """
-    probability = torch.sigmoid(logits)
-    right, wrong = _weighted(target)
-    gain = right * torch.log(probability + EPSILON) + wrong * torch.log(1 - probability + EPSILON)
-    return -gain.sum(MATRIX)
+    return _weighted_bce(_Probabilities.of(logits), *_weighted(target))
+
+
+class _Probabilities(NamedTuple):
+    """p = sigmoid(Z) and 1 - p, and both as divisors and in logarithms."""
+
+    of_pair: Tensor
+    of_none: Tensor
+    safe_pair: Tensor
+    safe_none: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor) -> "_Probabilities":
+        probability = torch.sigmoid(logits)
+        rest = 1 - probability
+        return cls(probability, rest, probability + EPSILON, rest + EPSILON)
+
+
+def _weighted_bce(found: _Probabilities, right: Tensor, wrong: Tensor) -> Tensor:
+    return -(right * torch.log(found.safe_pair) + wrong * torch.log(found.safe_none)).sum(MATRIX)
 
 
 def _weighted(target: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,22 +137,18 @@ LOSSES: dict[str, Loss] = {"kl": kl, "bce": bce, "wbce": wbce, "infonce": infonc
 # once more without a graph of a backward pass.
 
 
-def wbce_slope(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the gradient of `wbce` in the logits, (..., B, B)."""
-    probability = torch.sigmoid(logits)
-    right, wrong = _weighted(target)
-    rest = 1 - probability
-    return probability * rest * (wrong / (rest + EPSILON) - right / (probability + EPSILON))
+def _weighted_bce_slope(found: _Probabilities, right: Tensor, wrong: Tensor) -> Tensor:
+    return found.of_pair * found.of_none * (wrong / found.safe_none - right / found.safe_pair)
 
 
-def infonce_slope(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the gradient of `infonce` in the logits, (..., B, B)."""
-    rows, columns = target.sum(dim=-1, keepdim=True), target.sum(dim=-2, keepdim=True)
-    surplus = rows * torch.softmax(logits, dim=-1) + columns * torch.softmax(logits, dim=-2) - 2 * target
+def infonce_slope(logits: Tensor, rows: Tensor, columns: Tensor, twice: Tensor) -> Tensor:
+    """Return the gradient of `infonce` in the logits, (..., B, B), from what `_sums` makes of the targets."""
+    surplus = rows * torch.softmax(logits, dim=-1) + columns * torch.softmax(logits, dim=-2) - twice
     return surplus / (2 * logits.shape[-1])
 
 
-WRITTEN_OUT: dict[Loss, Loss] = {wbce: wbce_slope, infonce: infonce_slope}
+def _sums(target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return target.sum(dim=-1, keepdim=True), target.sum(dim=-2, keepdim=True), 2 * target
 
 
 def logit_slope(loss: Loss, logits: Tensor, target: Tensor) -> Tensor:
@@ -143,12 +156,32 @@ def logit_slope(loss: Loss, logits: Tensor, target: Tensor) -> Tensor:
 
     It is a function of both that can be differentiated once more, as far as they require a gradient themselves.
     """
-    if loss in WRITTEN_OUT:
-        return WRITTEN_OUT[loss](logits, target)
+    if loss is wbce:
+        return _weighted_bce_slope(_Probabilities.of(logits), *_weighted(target))
+    if loss is infonce:
+        return infonce_slope(logits, *_sums(target))
     again = torch.is_grad_enabled() and (logits.requires_grad or target.requires_grad)
     with torch.enable_grad():
         leaf = logits if logits.requires_grad else logits.detach().requires_grad_()
         return torch.autograd.grad(loss(leaf, target).sum(), leaf, create_graph=again)[0]
+
+
+class FixedTargets:
+    """A loss at targets that many batches of logits share: what follows from them alone is computed once."""
+
+    def __init__(self, loss: Loss, target: Tensor) -> None:
+        self._loss, self._target = loss, target
+        self._weights = _weighted(target) if loss is wbce else _sums(target) if loss is infonce else ()
+
+    def value_and_slope(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the losses, (...), and their gradients in the logits, (..., B, B); the same bits as apart."""
+        if self._loss is wbce:
+            found = _Probabilities.of(logits)
+            return _weighted_bce(found, *self._weights), _weighted_bce_slope(found, *self._weights)
+        value = self._loss(logits, self._target)
+        if self._loss is infonce:
+            return value, infonce_slope(logits, *self._weights)
+        return value, logit_slope(self._loss, logits, self._target)
 
 
 def in_units(units: Tensor, logits: Tensor, slope: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -228,11 +228,11 @@ def _unimodal(module: str, cell: str, params: UfcParams) -> Work:
             return {f"image of a teacher's step, {cell}": epochs * train}
         case "generate":
             return {f"image of a compensator's step, {cell}":
-                    params.generation.iterations * stored(max(params.budgets)) * classes}
+                    params.generation.iterations * params.num_draws * stored(max(params.budgets)) * classes}
         case "label":
             return {"image labelled": stored(int(cell.rpartition("-")[2])) * (len(names) + 1) * classes}
         case "validate":
-            (_, labels, student), budget = cell.rpartition("-")[0].split("+"), int(cell.rpartition("-")[2])
+            (_, labels, student), budget = cell.rpartition("-")[0].rsplit("+", 2), int(cell.rpartition("-")[2])
             epochs = recipe.epochs.dynamic if labels == "dynamic" else recipe.epochs.static
             images = recipe.num_seeds * epochs * stored(budget) * (len(names) + 1) * classes
             scored = recipe.num_seeds * (epochs // recipe.score_every + 2) * (test + data.num_val)
@@ -252,7 +252,7 @@ def unimodal_bytes(stage: str, params: UfcParams) -> float | None:
     (_, _, classes), pixels = LABELLED[params.data.name], 3 * params.data.image_size ** 2
     num_teachers = len(params.teachers.architectures)
     if module == "generate":
-        return 4.0 * pixels * _stored(max(params.budgets), classes, num_teachers)
+        return 4.0 * pixels * params.num_draws * _stored(max(params.budgets), classes, num_teachers)
     if module in ("integrate", "select", "label"):
         images = _stored(int(cell.rpartition("-")[2]), classes, num_teachers) * (num_teachers + 1) * classes
         return float(images * (4 * classes if module == "label" else pixels))

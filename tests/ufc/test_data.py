@@ -71,7 +71,7 @@ def test_normalisation_is_the_formula_and_clipping_is_to_what_pixels_can_be() ->
 
 def test_initial_images_are_of_their_class_without_repetition_and_read_in_parts(tmp_path: Path) -> None:
     train = labelled(6)
-    initial = write_initial_images(tmp_path / "initial", train, 5, seed=2)
+    initial = write_initial_images(tmp_path / "initial", train, range(5), seed=2)
     assert (initial.num_per_class, initial.num_classes, initial.image_size) == (5, 4, 8)
     for label in range(4):
         own = {image.numpy().tobytes() for image in train.images[train.labels == label]}
@@ -91,5 +91,5 @@ def test_random_images_have_the_budget_and_begin_with_the_initial_ones(tmp_path:
     train = labelled(6)
     drawn = train.select(draw_positions(train.labels, 4, 4, 2).flatten())
     assert drawn.labels.tolist() == [label for label in range(4) for _ in range(4)]
-    initial = write_initial_images(tmp_path / "initial", train, 3, seed=2)
+    initial = write_initial_images(tmp_path / "initial", train, range(3), seed=2)
     assert torch.equal(drawn.images[4:7], torch.stack([initial.read(image)[1] for image in range(3)]))

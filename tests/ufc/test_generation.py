@@ -23,7 +23,7 @@ LOOSE = {"rtol": 1e-3, "atol": 2e-3}
 
 @pytest.fixture
 def initial(tmp_path: Path) -> InitialImages:
-    return write_initial_images(tmp_path / "initial", labelled(6), 3, seed=1)
+    return write_initial_images(tmp_path / "initial", labelled(6), range(3), seed=1)
 
 
 def made(initial: InitialImages, folder: Path, **changes: object) -> Compensators:

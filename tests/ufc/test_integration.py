@@ -22,7 +22,7 @@ BUDGET = Budget(3, 4, 2)  # two real images of each of four classes, four compen
 
 @pytest.fixture
 def initial(tmp_path: Path) -> InitialImages:
-    return write_initial_images(tmp_path / "initial", labelled(6), 3, seed=1)
+    return write_initial_images(tmp_path / "initial", labelled(6), range(3), seed=1)
 
 
 def compensators() -> dict[str, Compensators]:

@@ -22,6 +22,7 @@ teachers:
   augmentation: {crop_padding: 1, flip: 0.0}
   checkpoint_every: 5
 budgets: [3, 7]
+seeds: []
 generation:
   iterations: 100
   lr: 0.1
@@ -76,11 +77,19 @@ def test_dumps_write_defaults_out_and_are_read_back(tmp_path: Path) -> None:
      "name: imagenet, image_size: 224, num_val: 10000, folder: data", "set it to 'torchvision'"),
     ("max_shift: 1", "max_shift: 1\n  skipped_layers: {resnet18: [1]}", r"\['resnet18'\] are not in teachers"),
     ("budgets: [3, 7]", "budgets: []", "budgets: .*at least 1 item"),
+    ("seeds: []", "seeds: [1, 1]", r"seeds: \[1, 1\] has one twice"),
     ("num_seeds: 5", "num_seeds: 0", "validation.num_seeds")])
 def test_what_does_not_fit_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in PARAMS
     with pytest.raises(ValueError, match=message):
         read(tmp_path, PARAMS.replace(old, new))
+
+
+def test_released_images_are_one_draw(tmp_path: Path) -> None:
+    text = PARAMS.replace("num_test: 300", "num_test: 300, initial_from: {path: files}")
+    read(tmp_path, text)
+    with pytest.raises(ValueError, match=r"seeds: released images are one draw, found \[1\]"):
+        read(tmp_path, text.replace("seeds: []", "seeds: [1]"))
 
 
 @pytest.mark.parametrize(("budgets", "message"), [
@@ -91,3 +100,9 @@ def test_budgets_that_the_data_set_cannot_give_are_refused_by_the_first_stage(bu
     UfcContext.pipeline.check(read(tmp_path, PARAMS), UfcPaths(tmp_path))
     with pytest.raises(ValueError, match=message):
         write_settings(UfcContext.pipeline, read(tmp_path, PARAMS.replace("[3, 7]", budgets)) and tmp_path)
+
+
+def test_draws_that_the_data_set_cannot_give_are_refused_by_the_first_stage(tmp_path: Path) -> None:
+    UfcContext.pipeline.check(read(tmp_path, PARAMS.replace("seeds: []", "seeds: [17]")), UfcPaths(tmp_path))
+    with pytest.raises(ValueError, match="seeds: 19 draws of 7 images of every class, but digits leaves 129"):
+        UfcContext.pipeline.check(read(tmp_path, PARAMS.replace("seeds: []", "seeds: [18]")), UfcPaths(tmp_path))

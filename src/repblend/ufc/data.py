@@ -171,11 +171,13 @@ class InitialImages:
             return file.get_slice("images")[classes]
 
 
-def write_initial_images(folder: Path, train: LabelledImages, num_per_class: int, seed: int) -> InitialImages:
-    """Draw `num_per_class` training images of every class without replacement and write them, all or nothing; raises
-    `ValueError` if a class has fewer images.
+def write_initial_images(folder: Path, train: LabelledImages, places: Sequence[int], seed: int) -> InitialImages:
+    """Write training images of every class, all or nothing; raises `ValueError` if a class has fewer images.
+
+    Args:
+        places: of every image index, which image of a class's random order it is.
     """
-    positions = draw_positions(train.labels, train.num_classes, num_per_class, seed)
+    positions = draw_positions(train.labels, train.num_classes, max(places) + 1, seed)[:, list(places)]
     return write_image_files(folder, ({"images": train.images[row], "positions": row.contiguous()}
                                       for row in positions.T))
 

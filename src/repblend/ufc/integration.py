@@ -152,33 +152,34 @@ def as_stored(images: Tensor, normalisation: Normalisation, recipe: Generation) 
 
 
 def write_integrated(folder: Path, initial: InitialImages, compensators: Mapping[str, Compensators], budget: Budget,
-                     normalisation: Normalisation, recipe: Generation) -> None:
+                     normalisation: Normalisation, recipe: Generation, first: int = 0) -> None:
     """Write the set of a budget: real images as they are and every compensator added to its images; all or nothing.
 
     Args:
-        compensators: architecture -> compensators, in the order of the slots; of more image indices than the budget
-            has, the first are taken. Empty: the same pipeline without compensators, n0 real images per class.
+        compensators: architecture -> compensators, in the order of the slots. Empty: the same pipeline without
+            compensators, n0 real images per class.
+        first: image index of the set's first image and compensator; what follows the last is left alone.
 
     Raises:
         ValueError: there are fewer initial images or compensators than the budget has.
     """
-    made = list(compensators.values())
-    if initial.num_per_class < budget.num_real or initial.num_classes != budget.num_classes:
+    made, needed = list(compensators.values()), first + budget.num_real
+    if initial.num_per_class < needed or initial.num_classes != budget.num_classes:
         raise ValueError(f"initial images: {initial.num_per_class} of {initial.num_classes} classes, budget "
-                         f"{budget.ipc} has {budget.num_real} of {budget.num_classes}; draw for the largest budget")
+                         f"{budget.ipc} needs {needed} of {budget.num_classes}; draw for the largest budget")
     if made and len(made) != budget.num_architectures:
         raise ValueError(f"compensators of {len(made)} architectures, the budget has {budget.num_architectures}")
     for number, own in enumerate(made):
-        if len(own.values) < budget.num_real:
-            raise ValueError(f"architecture {number}: {len(own.values)} compensators, budget {budget.ipc} has "
-                             f"{budget.num_real}; make them for the largest budget")
+        if len(own.values) < needed:
+            raise ValueError(f"architecture {number}: {len(own.values)} compensators, budget {budget.ipc} needs "
+                             f"{needed}; make them for the largest budget")
     slots = budget.slots() if made else budget.slots()[:budget.num_real]
 
     def of_class(label: int) -> Tensor:
-        real = [initial.read(image, slice(label, label + 1))[0] for image in range(budget.num_real)]
+        real = [initial.read(image, slice(label, label + 1))[0] for image in range(first, needed)]
         return torch.stack([
             as_stored(real[slot.image], normalisation, recipe) if slot.architecture is None else
-            integrate(real[slot.image], made[slot.architecture].values[slot.image], normalisation)
+            integrate(real[slot.image], made[slot.architecture].values[first + slot.image], normalisation)
             for slot in slots])
 
     _write_set(folder, budget.num_classes, len(slots), of_class, recipe)

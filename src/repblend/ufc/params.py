@@ -174,6 +174,9 @@ class UfcParams(Section):
     teachers: Teachers
     budgets: Annotated[list[Positive], Field(min_length=1)]
     """Images per class (ipc) that compensators and images together may take."""
+    seeds: list[Positive] = Field(default_factory=list)
+    """Further draws of real images, of UFC's set and of those it is compared with: each takes as many images of a class
+    as the largest budget, none of which another has."""
     generation: Generation
     validation: Validation
 
@@ -185,7 +188,16 @@ class UfcParams(Section):
             raise ValueError("teachers.import_from: torchvision's weights are ready-made; give one of the two")
         if self.generation.import_from and len(self.budgets) > 1:
             raise ValueError(f"generation.import_from: a set is of one budget, found {self.budgets}; give its own")
+        if self.seeds and (self.generation.import_from or self.data.initial_from):
+            raise ValueError(f"seeds: released images are one draw, found {self.seeds}; leave the list empty")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: {self.seeds} has one twice; name each draw once")
         return self
+
+    @property
+    def num_draws(self) -> int:
+        """Draws of real images, the first one counted, that have places among a class's images."""
+        return 1 + max(self.seeds, default=0)
 
     @model_validator(mode="after")
     def _skips_layers_of_teachers(self) -> Self:

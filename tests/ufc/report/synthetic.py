@@ -50,6 +50,7 @@ teachers:
   augmentation: {crop_padding: 1, flip: 0.0}
   checkpoint_every: 1
 budgets: [3, 10]
+seeds: [1]
 generation:
   iterations: 5
   lr: 0.1
@@ -112,10 +113,10 @@ def _write_records(records: UfcRecords) -> None:
     for budget in BUDGETS:
         for name in ("ufc", "real", "random"):
             _write_set(records, Cell(name, budget))
-        for cell in records.cells(budget):
+        for cell in (drawn for cell in records.cells(budget) for drawn in cell.draws(records.params)):
             write_cell(paths.record("validate", cell), _validated(cell, draw), {})
-        for cell in (cell for cell in records.cells(budget) if cell.labels == "static"):
-            _write_regions(records, cell, draw)
+            if cell.labels == "static":
+                _write_regions(records, cell, draw)
 
 
 def _validated(cell: StudentCell, draw: Random) -> Validated:

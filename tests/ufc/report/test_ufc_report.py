@@ -101,16 +101,31 @@ def test_the_best_of_a_budget_is_marked_once_per_column(workspace: Path) -> None
 
 def test_a_claim_is_the_difference_of_its_two_files(workspace: Path) -> None:
     found = rows(workspace, "claims")
-    better = read_json(workspace / "records/validate/ufc+static+alpha-3/record.json")
-    other = read_json(workspace / "records/validate/random+hard+alpha-3/record.json")
-    assert float(found[0]["effect"]) == pytest.approx(better["mean"]["best"] - other["mean"]["best"])
-    assert float(found[0]["between_students"]) == pytest.approx(math.hypot(better["std"]["best"], other["std"]["best"]))
-    assert found[0]["files"] == "; ".join(f"records/validate/{name}+alpha-3/record.json"
-                                          for name in ("ufc+static", "random+hard"))
+    files = [[f"records/validate/{name}{draw}+{labels}+alpha-3/record.json" for draw in ("", "+seed-1")]
+             for name, labels in (("ufc", "static"), ("random", "hard"))]
+    better, other = ([read_json(workspace / file) for file in own] for own in files)
+    apart = [one["mean"]["best"] - two["mean"]["best"] for one, two in zip(better, other, strict=True)]
+    assert float(found[0]["effect"]) == pytest.approx(sum(apart) / 2)
+    between = math.sqrt(sum(each["std"]["best"]**2 for each in (*better, *other)) / 2)
+    assert float(found[0]["between_students"]) == pytest.approx(between)
+    assert found[0]["files"] == "; ".join(files[0] + files[1])
+    half = 12.7062047 * abs(apart[0] - apart[1]) / 2  # Student's t with one degree of freedom, two draws
+    assert float(found[0]["low"]) == pytest.approx(sum(apart) / 2 - half)
     of_accuracy = found[:len(BUDGETS) * len(STUDENTS)]
-    assert {row["claim"] for row in of_accuracy} == {found[0]["claim"]}
-    for row in of_accuracy:  # each set was drawn once
-        assert (row["verdict"], row["sets"], row["low"]) == ("undecided (one set)", "1 : 1", "unknown")
+    assert {(row["claim"], row["sets"]) for row in of_accuracy} == {(found[0]["claim"], "2 : 2")}
+
+
+def test_draws_are_summed_up(workspace: Path) -> None:
+    found = rows(workspace, "sets")
+    assert len(found) == len(BUDGETS) * len(STUDENTS) * 6
+    ours = [read_json(workspace / f"records/validate/ufc{draw}+static+alpha-3/record.json")["mean"]["best"]
+            for draw in ("", "+seed-1")]
+    row = next(row for row in found if row["record"].endswith("/ufc+static+alpha-3/record.json"))
+    assert (row["sets"], float(row["mean"])) == ("2", pytest.approx(sum(ours) / 2))
+    assert float(row["between_sets"]) == pytest.approx(abs(ours[0] - ours[1]) / math.sqrt(2))
+    (workspace / "records/validate/ufc+seed-1+static+alpha-3/record.json").unlink()
+    row = next(row for row in rows(workspace, "sets") if row["sets"] != "2")
+    assert (row["sets"], row["mean"]) == ("1 of 2", "")
 
 
 def test_what_labels_cost_is_counted(workspace: Path) -> None:

@@ -102,7 +102,8 @@ def test_regions_are_of_every_set_with_static_labels() -> None:
     assert {(cell.labels, cell.student) for cell in cells} == {("static", "convnet-small")}
 
 
-@pytest.mark.parametrize("text", ["ufc+static+resnet18-10", "random+hard+convnet128-3", "real+dynamic+a-b-50"])
+@pytest.mark.parametrize("text", ["ufc+static+resnet18-10", "random+hard+convnet128-3", "real+dynamic+a-b-50",
+                                  "ufc+seed-2+static+resnet18-10"])
 def test_a_students_cell_is_written_as_it_is_read(text: str) -> None:
     assert str(StudentCell.parse(text)) == text
 
@@ -117,3 +118,22 @@ def test_a_stage_reads_the_cell_that_is_its_own() -> None:
     assert PIPELINE.parse_cell("generate", "resnet18") == "resnet18"
     assert PIPELINE.parse_cell("select", "random-3") == Cell("random", 3)
     assert PIPELINE.parse_cell("validate", "ufc+static+resnet18-3").set == Cell("ufc", 3)
+
+
+def test_every_further_draw_has_the_stages_of_the_first() -> None:
+    content = read_yaml(ROOT / WORKSPACE / "params.yaml") | {"seeds": [1, 2]}
+    made = pipeline_for(ROOT / "conf/ufc.dvc.yaml", content, PurePosixPath("../.."), {})["stages"]
+    assert {name for name in made if name.endswith("-seed")} == {
+        "integrate-seed", "select-seed", "label-seed", "validate-seed", "validate-real-seed", "validate-hard-seed"}
+    params = UfcParams.model_validate({key: value for key, value in content.items() if key != "kind"})
+    cells = [str(cell) for stage, cell in PIPELINE.cells(params) if stage == "validate"]
+    plain = [cell for cell in cells if "seed-" not in cell]
+    assert len(cells) == 3 * len(plain) == len(set(cells))
+    for name, stage in made.items():
+        of_first = made.get(name.removesuffix("-seed"))
+        if name.endswith("-seed"):
+            assert list(stage["matrix"]) == [*(["set"] if "set" in of_first["matrix"] else []), "seed",
+                                             *(key for key in of_first["matrix"] if key != "set")]
+            for key in ("cmd", "deps", "outs", "metrics"):
+                written = str(stage.get(key)).replace("+seed-${item.seed}", "").replace("ufc-$", "ufc-$")
+                assert written == str(of_first.get(key)), (name, key)

@@ -31,10 +31,13 @@ BUDGET = 3
 SETS = ("ufc", "real", "random")
 STUDENT_CELLS = ("ufc+static+convnet-small-3", "ufc+dynamic+convnet-small-3", "random+static+convnet-small-3",
                  "random+dynamic+convnet-small-3", "real+static+convnet-small-3", "random+hard+convnet-small-3")
+OF_SECOND_DRAW = [("integrate", "ufc+seed-1-3"), ("select", "real+seed-1-3"), ("select", "random+seed-1-3"),
+                  ("label", "ufc+seed-1-3"), ("validate", "ufc+seed-1+static+convnet-small-3")]
 PIPELINE = [("prepare", None), ("initial", None), *(("teacher", name) for name in TEACHERS),
             *(("generate", name) for name in TEACHERS), ("integrate", "ufc-3"), ("select", "real-3"),
             ("select", "random-3"), *(("label", f"{name}-3") for name in SETS),
             *(("validate", cell) for cell in STUDENT_CELLS), ("regions", None)]
+"""Of the first draw of real images."""
 
 
 def run(root: Path, stage: str, cell: str | None) -> UfcContext:
@@ -43,11 +46,12 @@ def run(root: Path, stage: str, cell: str | None) -> UfcContext:
     return context
 
 
-def write_params(root: Path) -> None:
+def write_params(root: Path, seeds: str = "[]") -> None:
     (root / "paper").mkdir(parents=True)
     for name in ("published", "claims.yaml"):  # what the report reads besides
         (root / "paper" / name).symlink_to(ROOT / "paper" / name)
     text = params_text(DIGITS).replace("[alpha, beta]", f"[{', '.join(TEACHERS)}]").replace("[3, 10]", f"[{BUDGET}]")
+    text = text.replace("seeds: [1]", f"seeds: {seeds}")
     (root / "params.yaml").write_text(text.replace("[alpha, resnet18]", "[convnet-small]"))
 
 
@@ -135,6 +139,29 @@ def test_the_three_sets_share_their_real_images(workspace: Path) -> None:
     assert torch.equal(by_class[:, :2].flatten(0, 1), real.images)
     assert torch.equal(random.images.view(10, 3, 3, 8, 8)[:, :2].flatten(0, 1), real.images)
     assert not torch.equal(by_class[:, 2:4], by_class[:, :2])
+
+
+def test_a_further_draw_has_other_images_and_leaves_the_first_as_it_is(workspace: Path, tmp_path: Path) -> None:
+    write_params(tmp_path, "[1]")
+    of_first_draw = [(stage, cell) for stage, cell in PIPELINE if stage not in ("validate", "regions")]
+    for stage, cell in [*of_first_draw, *OF_SECOND_DRAW]:
+        run(tmp_path, stage, cell)
+    for name in SETS:
+        images = {path.name: sha256(path) for path in (workspace / f"sets/{name}-3").rglob("*.*")}
+        assert {path.name: sha256(path) for path in (tmp_path / f"sets/{name}-3").rglob("*.*")} == images
+    first, second = ([read_image_set(tmp_path / f"sets/{name}{draw}-3").images.view(10, -1, 3, 8, 8) for name in SETS]
+                     for draw in ("", "+seed-1"))
+    ufc, real, random = second
+    assert torch.equal(ufc[:, :2], real) and torch.equal(random[:, :2], real)
+    for label in range(10):  # no image of a class is in both draws
+        one, other = ({image.numpy().tobytes() for image in draw[2][label]} for draw in (first, second))
+        assert len(one) == len(other) == 3 and not one & other
+    compensators, _ = read_tensors(tmp_path / "compensators/convnet-small.safetensors")
+    assert len(next(iter(compensators.values()))) == 4  # two image indices of each draw
+    assert not torch.equal(ufc[:, 2:4] - real, first[0][:, 2:4] - first[1])  # with compensators of their own
+    record = Validated.read(tmp_path / "records/validate/ufc+seed-1+static+convnet-small-3/record.json")
+    assert (record.cell.set, record.num_images) == ("ufc+seed-1", 60)
+    assert MadeSet.read(tmp_path / "records/sets/ufc+seed-1-3/record.json").pictures is None
 
 
 def test_static_labels_are_the_mean_of_the_teachers_outputs(workspace: Path) -> None:

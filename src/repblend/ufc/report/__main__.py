@@ -11,7 +11,9 @@ from repblend.ufc.report.figures import FIGURES
 from repblend.ufc.report.tables import TABLES
 from repblend.ufc.report.ufc_records import UfcRecords
 
-SECTIONS = (ReportSection("Compensators", (), ("compensators", "integrated", "generation"), ("sets", "generate")),
+SECTIONS = (ReportSection("How much depends on the draw of real images", ("sets",), (), ("validate",),
+                          lambda records: bool(records.params.seeds)),
+            ReportSection("Compensators", (), ("compensators", "integrated", "generation"), ("sets", "generate")),
             ReportSection("Decision regions", ("regions",), ("regions",), ("regions",)),
             ReportSection("What it costs", ("storage", "label-cost"), (), ("sets", "validate")))
 REPORT = ReportSpec(UfcRecords.of, TABLES, FIGURES, Path("paper/ufc.ipynb"), SECTIONS)

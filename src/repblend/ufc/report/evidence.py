@@ -1,7 +1,7 @@
 """UFC's claims on the records of a workspace: which numbers a claim compares, and of which sets.
 
 A set with its labels is `ufc+static` in `paper/claims.yaml`; comparisons are made for every budget and every kind of
-student. The pipeline draws each set once, so that there is one set of each.
+student. Sets of one kind differ in the draw of their real images (`seeds`).
 """
 
 from collections.abc import Callable, Iterator
@@ -14,6 +14,7 @@ from repblend.report.table import Table
 from repblend.report.verdicts import Claim, Found, Trial, claims_table, counted_trial, judge, trial
 from repblend.ufc.records import DecisionRegions, Validated
 from repblend.ufc.report.ufc_records import LABELS, SETS, UfcRecords, kind_title, student_title
+from repblend.ufc.stages.pipeline import StudentCell
 
 KINDS = tuple(f"{name}+{labels}" for name in SETS for labels in LABELS)
 """What `first` and `second` of an entry may be."""
@@ -82,8 +83,9 @@ def _compared(read_of: Callable[[UfcEvidence], Read], all_students: bool, eviden
     students, read = evidence.records.params.validation.students, read_of(evidence)
 
     def sets(kind: str, student: str, budget: int, metric: str) -> Found:
-        found = read(metric, f"{kind}+{student}-{budget}")
-        return {0: found} if found else {}
+        first = StudentCell.parse(f"{kind}+{student}-{budget}")
+        return {drawn.set.seed: found for drawn in first.draws(evidence.records.params)
+                if (found := read(metric, str(drawn)))}
 
     for budget, student, metric, where in _places(evidence, entry, list(students if all_students else students[:1])):
         for kind in entry.second:

@@ -6,7 +6,9 @@ from typing import Any
 
 from repblend.grid import Cell
 from repblend.records.base import Traced
+from repblend.report.intervals import SetResult
 from repblend.report.published import read_published
+from repblend.report.sets import COLUMNS, WORDS, summed_up
 from repblend.report.table import (
     CellValue,
     Column,
@@ -75,6 +77,20 @@ def seeds_table(records: UfcRecords) -> Table:
     columns = (*CELL_COLUMNS, Column("seed", "Seed"), Column("epochs", "Epochs"),
                *(Column(column.name, column.title) for column in MEASURE_COLUMNS))
     return Table("seeds", "Top-1 accuracy in percent of every student", columns, tuple(rows))
+
+
+def sets_table(records: UfcRecords) -> Table:
+    """Return the accuracy of every kind of student over draws of the real images; raises as `UfcRecords.find`."""
+    rows = []
+    for cell in records.cells():
+        draws = cell.draws(records.params)
+        found = [SetResult(each.mean.best, each.std.best if each.std else 0.0, len(each.seeds))
+                 for drawn in draws if (each := records.find(Validated, drawn))]
+        rows.append(TableRow((*_head(cell), *summed_up(found, len(draws))),
+                             records.file(Validated, cell) if len(found) == len(draws) else None))
+    return Table("sets", "Top-1 accuracy in percent on the test images, the epoch chosen on held-out images, over sets "
+                 f"that differ in the draw of their real images alone. {WORDS}", (*CELL_COLUMNS, *COLUMNS),
+                 tuple(rows) if records.params.seeds else ())
 
 
 # The paper's own numbers, beside ours where the data set is the same.
@@ -176,8 +192,9 @@ def origins_table(records: UfcRecords) -> Table:
 
 
 TABLES: dict[str, Callable[[UfcRecords], Table]] = {
-    "results": results_table, "claims": records_table, "seeds": seeds_table, "published": published_table,
-    "storage": storage_table, "label-cost": label_cost_table, "regions": regions_table, "origins": origins_table}
+    "results": results_table, "claims": records_table, "seeds": seeds_table, "sets": sets_table,
+    "published": published_table, "storage": storage_table, "label-cost": label_cost_table, "regions": regions_table,
+    "origins": origins_table}
 """Every table of the report by its file name."""
 
 

@@ -26,7 +26,10 @@ and, as a baseline without teachers, the image's own class."""
 
 @dataclass(frozen=True)
 class StudentCell:
-    """Students of one kind on one set with one kind of labels: `<set>+<labels>+<student>-<budget>`."""
+    """Students of one kind on one set with one kind of labels: `<set>+<labels>+<student>-<budget>`.
+
+    Sets of a further draw of real images are `ufc+seed-1` and so on.
+    """
 
     set: Cell
     labels: Labels
@@ -38,7 +41,7 @@ class StudentCell:
         text is not of this form, or its labels are of no known kind.
         """
         cell = Cell.parse(text)
-        parts = cell.method.split("+")
+        parts = cell.method.rsplit("+", 2)
         if len(parts) != 3 or parts[1] not in LABELS:
             raise ValueError(f"cell {text!r}: expected <set>+<labels>+<student>-<budget> with labels "
                              f"{', '.join(LABELS[:-1])} or {LABELS[-1]}, for example ufc+static+resnet18-10")
@@ -46,6 +49,10 @@ class StudentCell:
 
     def __str__(self) -> str:
         return f"{self.set.method}+{self.labels}+{self.student}-{self.set.budget}"
+
+    def draws(self, params: UfcParams) -> list["StudentCell"]:
+        """Return this cell, of the first draw of real images, and those of all others."""
+        return [StudentCell(drawn, self.labels, self.student) for drawn in draws_of(self.set, params)]
 
     @property
     def record(self) -> StudentCellName:
@@ -86,8 +93,14 @@ class UfcPaths(Workspace):
 # Cells that the parameters give a stage.
 
 
+def draws_of(cell: Cell, params: UfcParams) -> list[Cell]:
+    """Return the sets that differ from this one, of the first draw, in the draw of their real images alone."""
+    return [cell, *(cell.with_seed(number) for number in params.seeds)]
+
+
 def _sets(*names: str) -> Callable[[UfcParams], list[Cell]]:
-    return lambda params: [Cell(name, budget) for name in names for budget in params.budgets]
+    return lambda params: [drawn for name in names for budget in params.budgets
+                           for drawn in draws_of(Cell(name, budget), params)]
 
 
 def students(params: UfcParams) -> list[StudentCell]:
@@ -95,14 +108,14 @@ def students(params: UfcParams) -> list[StudentCell]:
     validation = params.validation
     kinds: list[tuple[str, Labels]] = [(name, labels) for name in ("ufc", "random") for labels in validation.labels]
     kinds += [("real", "static"), ("random", "hard")]
-    return [StudentCell(Cell(name, budget), labels, student) for name, labels in kinds
-            for student in validation.students for budget in params.budgets]
+    return [StudentCell(drawn, labels, student) for name, labels in kinds for student in validation.students
+            for budget in params.budgets for drawn in draws_of(Cell(name, budget), params)]
 
 
 def regions(params: UfcParams) -> list[StudentCell]:
     """Return whose decision regions are shown: those of the first student on every set with static labels."""
-    return [StudentCell(Cell(name, budget), "static", params.validation.students[0]) for budget in params.budgets
-            for name in SETS]
+    return [StudentCell(drawn, "static", params.validation.students[0]) for budget in params.budgets
+            for name in SETS for drawn in draws_of(Cell(name, budget), params)]
 
 
 LIBRARY = ("records", "runtime", "data/image_store.py", "files.py", "schedules.py", "store.py",
@@ -116,19 +129,20 @@ OF_STUDENTS = (*LIBRARY, "ufc/validation.py", "ufc/stages/students.py")
 
 STAGES = {
     "prepare": Stage(("compute", "data"), OF_SETS, function="sets.prepare"),
-    "initial": Stage(("compute", "data", "teachers", "budgets"), OF_SETS, function="sets.initial"),
+    "initial": Stage(("compute", "data", "teachers", "budgets", "seeds"), OF_SETS, function="sets.initial"),
     "teacher": Stage(("compute", "data", "teachers"), OF_TEACHERS, lambda params: params.teachers.architectures,
                      function="teachers.teacher"),
     "generate": Stage(("compute", "data", "teachers", "generation"), OF_TEACHERS,
                       lambda params: params.teachers.architectures, function="teachers.generate"),
-    "integrate": Stage(("compute", "data", "teachers", "generation"), OF_SETS, _sets("ufc"), function="sets.integrate"),
-    "select": Stage(("compute", "data", "teachers", "generation"), OF_SETS, _sets("real", "random"),
+    "integrate": Stage(("compute", "data", "teachers", "budgets", "generation"), OF_SETS, _sets("ufc"),
+                       function="sets.integrate"),
+    "select": Stage(("compute", "data", "teachers", "budgets", "generation"), OF_SETS, _sets("real", "random"),
                     function="sets.select"),
     "label": Stage(("compute", "data", "teachers"), OF_TEACHERS, _sets(*SETS), function="teachers.label"),
     "validate": Stage(("compute", "data", "teachers", "validation"), OF_STUDENTS, students,
                       function="students.validate"),
-    "regions": Stage(("compute", "budgets", "validation"), (*LIBRARY, "analysis", "ufc/stages/regions.py")),
-    "report": Stage(("data", "teachers", "budgets", "validation"),
+    "regions": Stage(("compute", "budgets", "seeds", "validation"), (*LIBRARY, "analysis", "ufc/stages/regions.py")),
+    "report": Stage(("data", "teachers", "budgets", "seeds", "validation"),
                     ("records", "report", "runtime", "escape.py", "files.py", "grid.py", "methods.py", "store.py",
                      "titles.py", "ufc/report", "ufc/records.py", "ufc/stages/pipeline.py"),
                     module="repblend.ufc.report"),
@@ -151,6 +165,9 @@ def check(params: UfcParams, paths: UfcPaths) -> None:
         if budget > left:
             raise ValueError(f"budgets: {budget} images of every class, but {params.data.name} leaves {max(0, left)} "
                              "of a class on average for training; lower it")
+        if budget * params.num_draws > left:
+            raise ValueError(f"seeds: {params.num_draws} draws of {budget} images of every class, but "
+                             f"{params.data.name} leaves {left} of a class on average for training; take fewer")
         if budget * classes < teachers + classes:  # n0 of `repblend.ufc.integration.Budget`
             raise ValueError(f"budgets: {budget} leaves no real image beside the compensators of {teachers} teachers "
                              f"for {classes} classes; raise it, or take fewer teachers.architectures")

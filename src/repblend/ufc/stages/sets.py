@@ -28,7 +28,7 @@ from repblend.ufc.data import (
 from repblend.ufc.generation import Compensators
 from repblend.ufc.readers import read_splits
 from repblend.ufc.stages.pipeline import UfcContext
-from repblend.ufc.stages.setup import budget_of, normalisation_of, read_pinned_data
+from repblend.ufc.stages.setup import budget_of, drawn_places, first_image, normalisation_of, read_pinned_data
 
 
 def prepare(context: UfcContext) -> None:
@@ -52,21 +52,21 @@ def initial(context: UfcContext) -> None:
     """
     params, paths = context.params, context.paths
     budgets = [budget_of(ipc, params) for ipc in params.budgets]
-    num, train = max(budget.num_real for budget in budgets), read_pinned_data(context).train
+    places, train = drawn_places(params), read_pinned_data(context).train
     if source := params.data.initial_from:
         folder = paths.repository / source.path
-        files = released.initial_files(folder, num, train.num_classes)
+        files = released.initial_files(folder, len(places), train.num_classes)
         with atomic_path(paths.initial) as aside:
             confirmed(source.sha256, lambda: released.check_imported("data.initial_from", source, folder,
                                                                      itertools.chain(*files)),
                       lambda: released.import_initial(files, aside, train.num_classes, params.data.image_size,
                                                       normalisation_of(params)))
     else:
-        write_initial_images(paths.initial, train, num, params.seed)
+        write_initial_images(paths.initial, train, places, params.seed)
     counts = [records.BudgetCounts(**{name: getattr(budget, name) for name in records.BudgetCounts.model_fields})
               for budget in budgets]
-    records.DrawnImages(num_per_class=num, sha256=folder_sha256(paths.initial), budgets=counts, provenance=provenance(
-        context, [paths.record("prepare")])).write(paths.record("initial"))
+    records.DrawnImages(num_per_class=len(places), sha256=folder_sha256(paths.initial), budgets=counts,
+                        provenance=provenance(context, [paths.record("prepare")])).write(paths.record("initial"))
 
 
 def integrate(context: UfcContext) -> None:
@@ -78,7 +78,7 @@ def integrate(context: UfcContext) -> None:
         ValueError: the cell is not UFC's, or an input is missing or damaged.
     """
     params, paths, cell = context.params, context.paths, context.cell
-    if cell.method != "ufc":
+    if cell.without_seed.method != "ufc":
         raise ValueError(f"cell {cell}: expected ufc-{cell.budget}; real images come from stage select")
     names, normalisation = params.teachers.architectures, normalisation_of(params)
     budget = budget_of(cell.budget, params)
@@ -93,11 +93,11 @@ def integrate(context: UfcContext) -> None:
         return
     compensators = {name: Compensators.read(paths.compensators(name)) for name in names}
     integration.write_integrated(paths.set(cell), InitialImages(paths.initial), compensators, budget, normalisation,
-                                 params.generation)
+                                 params.generation, first_image(cell.seed, params))
     images = integration.read_image_set(paths.set(cell))
     _write_record(context, images, budget.num_stored, [paths.record("initial"), *map(paths.compensators, names)],
                   budget.num_real * budget.num_classes, budget.num_compensators,
-                  *_pictures(images, compensators, budget, normalisation))
+                  *(() if cell.seed else _pictures(images, compensators, budget, normalisation)))
 
 
 def select(context: UfcContext) -> None:
@@ -106,13 +106,15 @@ def select(context: UfcContext) -> None:
     """
     params, paths, cell = context.params, context.paths, context.cell
     normalisation = normalisation_of(params)
-    if cell.method == "random":  # the first n0 of every class are the initial images of the same seed
-        train = read_pinned_data(context).train
-        drawn = draw_positions(train.labels, train.num_classes, cell.budget, params.seed).flatten()
-        integration.write_images(paths.set(cell), train.select(drawn), normalisation, params.generation)
-    elif cell.method == "real":
+    name = cell.without_seed.method
+    if name == "random":  # the first n0 of every class are the initial images of the same draw
+        train, first = read_pinned_data(context).train, cell.seed * max(params.budgets)
+        order = draw_positions(train.labels, train.num_classes, first + cell.budget, params.seed)
+        integration.write_images(paths.set(cell), train.select(order[:, first:].flatten()), normalisation,
+                                 params.generation)
+    elif name == "real":
         integration.write_integrated(paths.set(cell), InitialImages(paths.initial), {}, budget_of(cell.budget, params),
-                                     normalisation, params.generation)
+                                     normalisation, params.generation, first_image(cell.seed, params))
     else:
         raise ValueError(f"cell {cell}: expected random-{cell.budget} or real-{cell.budget}; UFC's set comes from "
                          "stage integrate")

@@ -35,6 +35,21 @@ def budget_of(ipc: int, params: UfcParams) -> Budget:
     return Budget(ipc, NUM_CLASSES[params.data.name], len(params.teachers.architectures))
 
 
+def first_image(draw: int, params: UfcParams) -> int:
+    """Return the image index that a draw begins at: every draw has those of the largest budget."""
+    return draw * budget_of(max(params.budgets), params).num_real
+
+
+def drawn_places(params: UfcParams) -> list[int]:
+    """Return the places, in a class's random order, of the initial images of all draws, in the order of their indices.
+
+    A draw has as many places as the largest budget, for its random images; its initial images are the first of them.
+    """
+    largest = max(params.budgets)
+    return [draw * largest + image for draw in range(params.num_draws)
+            for image in range(budget_of(largest, params).num_real)]
+
+
 def read_teachers(context: UfcContext) -> dict[str, nn.Module]:
     """Return every teacher by its architecture, in the order of the parameters; raises as `read_one_teacher`."""
     return {name: read_one_teacher(context, name) for name in context.params.teachers.architectures}

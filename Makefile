@@ -4,13 +4,16 @@ BIN := .venv/bin
 # Where it is set, every process of a run or a test would compile this clone anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: reproduce test test-gpu test-faults test-image test-cluster bench lint lock install
+.PHONY: reproduce test test-runs test-gpu test-faults test-image test-cluster bench lint lock install
 
 reproduce: .venv/.installed
 	$(BIN)/repro run
 
 test: .venv/.installed
 	$(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder
+
+test-runs: .venv/.installed
+	$(BIN)/python -m pytest -n auto --dist loadscope -m runs tests/end_to_end tests/container
 
 test-gpu: .venv/.installed
 	$(BIN)/python -m pytest -m gpu -s tests/gpu

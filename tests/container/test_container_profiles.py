@@ -9,6 +9,8 @@ from repro.pipeline import yaml_text
 from tests.container.toy import Toy
 from tests.tiny import tiny_content
 
+pytestmark = pytest.mark.runs
+
 PROFILE = "mine"
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.docs.documents import ROOT
 
-PARTS = {"install": "install", "servers": "", "lint": "lint", "test": "test", "faults": "test-faults",
-         "cluster": "test-cluster", "image": "test-image"}
+PARTS = {"install": "install", "servers": "", "lint": "lint", "test": "test", "runs": "test-runs",
+         "faults": "test-faults", "cluster": "test-cluster", "image": "test-image"}
 """Part -> what it makes."""
 
 

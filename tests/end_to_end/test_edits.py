@@ -3,7 +3,11 @@
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.end_to_end.workspace import Workspace
+
+pytestmark = pytest.mark.runs
 
 SOURCE = "src/repblend/stages/prepare.py"
 

@@ -6,9 +6,12 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from repblend.params import read_yaml
 from tests.end_to_end.workspace import Workspace
+
+pytestmark = pytest.mark.runs
 
 
 def newest(work: Path) -> tuple:

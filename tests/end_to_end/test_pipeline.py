@@ -16,6 +16,8 @@ from repblend.runtime.provenance import read_runs
 from tests import forked
 from tests.end_to_end.workspace import CELLS, ROOT, Workspace
 
+pytestmark = pytest.mark.runs
+
 
 def ran(output: str) -> list[str]:
     """Names of the stages that DVC ran."""

@@ -113,7 +113,7 @@ def _write_records(records: UfcRecords) -> None:
     for budget in BUDGETS:
         for name in ("ufc", "real", "random"):
             _write_set(records, Cell(name, budget))
-        for cell in (drawn for cell in records.cells(budget) for drawn in cell.draws(records.params)):
+        for cell in (drawn for first in records.cells(budget) for drawn in first.draws(records.params)):
             write_cell(paths.record("validate", cell), _validated(cell, draw), {})
             if cell.labels == "static":
                 _write_regions(records, cell, draw)

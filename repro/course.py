@@ -100,10 +100,12 @@ def run_name(stage: Any) -> str:
 
 
 def known_seconds(path: Path) -> dict[str, float]:
-    """Return the seconds of every stage's last run; none if the file cannot be read, which others tell of."""
+    """Return the seconds of the last run of every stage that ran through; none if the file cannot be read, which others
+    tell of.
+    """
     try:
         runs = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-        return {run["stage"]: float(run["wall_seconds"]) for run in runs}
+        return {run["stage"]: float(run["wall_seconds"]) for run in runs if "resumed" not in run or not run["resumed"]}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 

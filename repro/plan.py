@@ -207,7 +207,8 @@ def runs_of(workspace: Path) -> Ran | None:
     Raises:
         ValueError: `runs.jsonl` or `dvc.lock` is not as expected.
     """
-    runs, lock = read_runs(workspace / "runs.jsonl"), workspace / LOCK
+    runs = [run for run in read_runs(workspace / "runs.jsonl") if not run.resumed]  # the time of others is a part
+    lock = workspace / LOCK
     settings = Lock.read(lock).stages.get(SETTINGS) if runs and lock.is_file() else None
     for kind in KINDS.values() if settings else ():
         with contextlib.suppress(ValueError):

@@ -65,7 +65,9 @@ def runs(workspace: Path) -> list[JSON]:
 
 
 def minutes(workspace: Path) -> float:
-    """Return how long all stages took, one after the other."""
+    """Return how long all stages took, one after the other; raises `ValueError` if one ran in parts."""
+    if stopped := [run["stage"] for run in runs(workspace) if run.get("resumed")]:
+        raise ValueError(f"{workspace}/runs.jsonl: {', '.join(stopped)} ran in parts. Run them again without a stop")
     return sum(run["wall_seconds"] for run in runs(workspace)) / 60
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from repblend.runtime.provenance import read_runs
 from repblend.store import sha256
 from tests.faults.server import Server
 from tests.faults.workspaces import make
@@ -45,6 +46,8 @@ def test_killed_stages_resume_bit_for_bit(server: Server, workspace: Path, stage
     run = server.run(workspace, *command)
     assert run.code == 0 and hashes(workspace, outputs) == expected
     assert list((workspace / "checkpoints" / stage).rglob("*.safetensors")) == []
+    name = f"{stage}@{cell}" if cell else stage
+    assert [run.resumed for run in read_runs(workspace / "runs.jsonl") if run.stage == name] == [True]
     assert int(re.search(rf"{command[1]}[^:\n]*: (\d+) \w+ done in", run.output)[1]) < total
 
 

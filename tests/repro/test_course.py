@@ -87,6 +87,12 @@ def test_runs_that_cannot_be_read_are_no_concern_of_this(text: str, tmp_path: Pa
     assert known_seconds(tmp_path / "runs.jsonl") == known_seconds(tmp_path / "absent") == {}
 
 
+def test_the_seconds_of_a_part_are_not_those_of_a_stage(tmp_path: Path) -> None:
+    (tmp_path / "runs.jsonl").write_text('{"stage": "a", "wall_seconds": 2}\n'
+                                         '{"stage": "b", "wall_seconds": 2, "resumed": true}\n')
+    assert known_seconds(tmp_path / "runs.jsonl") == {"a": 2.0}
+
+
 def test_the_line_above_a_bar_says_how_far_stage_and_run_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress.time, "monotonic", lambda: progress.BEGAN + 10)
     known = {"head": "stage 7 of 24, distill repblend-100", "own": 90.0, "rest": 160.0, "unknown": False}

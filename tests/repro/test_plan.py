@@ -346,6 +346,8 @@ def test_what_ran_is_read_with_the_parameters_of_that_run(tmp_path: Path, openmo
     (tmp_path / "dvc.lock").write_text(yaml_text({"stages": {"settings": {"params": {"params.yaml": recorded}}}}))
     found = runs_of(tmp_path)
     assert (found.params, found.runs["encode"].wall_seconds, found.counts) == (openmoji, 3.0, SIZES["openmoji"])
+    (tmp_path / "runs.jsonl").write_text(run("encode", 3.0).model_copy(update={"resumed": True}).model_dump_json())
+    assert runs_of(tmp_path) is None
     partial = run("experts", 3.0).model_copy(update={"parameters_sha256": "0" * 64})
     (tmp_path / "runs.jsonl").write_text(partial.model_dump_json() + "\n" + run("encode", 3.0).model_copy(update={
         "parameters_sha256": parameters_sha256(openmoji, "encode")}).model_dump_json() + "\n")

@@ -1,5 +1,6 @@
 """`compute.device`: every stage moves what it computes with, checked with a pretended GPU; no GPU is an error."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from repblend.matching.synthetic_set import SyntheticSet
 from repblend.params import Params
 from repblend.runtime.context import Paths
 from repblend.runtime.harness import prepare_gpu, running
+from repblend.runtime.provenance import read_runs
 from repblend.stages import bounds, distill, encode, encoder_experts, evaluate, experts, prepare
 from repblend.stages.pipeline import Context
 from repblend.store import read_json
@@ -169,6 +171,18 @@ def test_the_pretended_gpu_refuses_what_a_gpu_refuses() -> None:
         leaf = there.clone().requires_grad_()
         (slope,) = torch.autograd.grad((leaf * leaf).sum(), leaf)
         assert slope in marks
+
+
+def test_a_stage_that_was_stopped_before_is_noted_as_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("repblend.runtime.harness.stop_with_the_runner", lambda: None)
+    monkeypatch.setattr("repblend.runtime.harness.compute_deterministically", lambda threads: None)
+    seen = []
+    for fails in (False, True, True, False, False):
+        with contextlib.suppress(ValueError), running(context("encode", tmp_path, "cpu")):
+            if fails:
+                raise ValueError("stopped")
+        seen.append(read_runs(tmp_path / "runs.jsonl")[0].resumed)
+    assert seen == [False, False, False, True, False]
 
 
 def test_no_gpu_where_one_is_asked_for_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

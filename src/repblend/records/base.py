@@ -153,6 +153,8 @@ class Run(Record):
     """Of the container's image; null outside of a container."""
     started: str
     wall_seconds: float
+    resumed: bool = False
+    """Whether a run before it was stopped: it may have gone on from there, in less time than the stage takes."""
     peak_memory_mib: float
     machine: Machine
     python: str

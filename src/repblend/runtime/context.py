@@ -73,6 +73,10 @@ class Workspace:
     def lock(self, context: "StageContext") -> Path:
         return self.shared / "checkpoints" / "locks" / f"{context.name}.lock"
 
+    def begun(self, context: "StageContext") -> Path:
+        """A file that is there from a stage's start to its end: if it is there before, the last run was stopped."""
+        return self.shared / "checkpoints" / "locks" / f"{context.name}.begun"
+
     def log(self, context: "StageContext") -> Path:
         return self.shared / "logs" / f"{context.name}.log"
 

@@ -107,10 +107,14 @@ def running(context: StageContext) -> Iterator[None]:
         if on_gpu(context):
             # The unimodal pipeline has no such setting.
             prepare_gpu(getattr(context.params.compute, "arithmetic", "float32"))
-        started, began = datetime.datetime.now(datetime.UTC), time.monotonic()
+        started, began, begun = datetime.datetime.now(datetime.UTC), time.monotonic(), context.paths.begun(context)
+        resumed = begun.is_file()
+        if context.part is None:
+            refuse_links(begun).touch()
         yield
         if context.part is None:
-            note_run(context, started, time.monotonic() - began)
+            note_run(context, started, time.monotonic() - began, resumed)
+            begun.unlink()
 
 
 def compute_deterministically(threads: int) -> None:

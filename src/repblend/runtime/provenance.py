@@ -169,9 +169,9 @@ def commit_of(root: Path) -> tuple[str | None, bool | None]:
 # The run record: a line per stage, that of its last run.
 
 
-def note_run(context: StageContext, started: datetime.datetime, seconds: float) -> None:
+def note_run(context: StageContext, started: datetime.datetime, seconds: float, resumed: bool = False) -> None:
     """Put this run of the stage into the workspace's `runs.jsonl`, in the place of the stage's last one."""
-    keep_run(context.paths, _run(context, started, seconds))
+    keep_run(context.paths, _run(context, started, seconds, resumed))
 
 
 def keep_run(paths: Workspace, run: Run) -> None:
@@ -197,12 +197,12 @@ def read_runs(path: Path) -> list[Run]:
     return runs
 
 
-def _run(context: StageContext, started: datetime.datetime, seconds: float) -> Run:
+def _run(context: StageContext, started: datetime.datetime, seconds: float, resumed: bool) -> Run:
     commit, dirty = commit_of(context.paths.root)
     return Run(
         stage=context.name, parameters_sha256=context.settings.parameters_sha256, commit=commit, dirty=dirty,
         image_digest=os.environ.get(IMAGE_DIGEST_VARIABLE), started=started.isoformat(timespec="seconds"),
-        wall_seconds=round(seconds, 2),
+        wall_seconds=round(seconds, 2), resumed=resumed,
         peak_memory_mib=round(peak_memory_mib(), 1),
         machine=Machine(processor=processor(), cores=os.cpu_count(), system=platform.platform()),
         python=platform.python_version(), gpu=_gpu_use() if on_gpu(context) else None)

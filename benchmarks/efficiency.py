@@ -35,7 +35,8 @@ from repblend.matching.heads import heads_gradient
 from repblend.matching.losses import LOSSES
 from repblend.matching.similarity import LowRankSimilarity
 from repblend.matching.student import PerModality, StudentLoss, SyntheticData
-from repblend.params import Experts, read_params
+from repblend.params import read_params
+from repblend.params.experts import Experts
 from repblend.records.results import Efficiency, MethodCost, Seconds
 from repblend.runtime.harness import compute_deterministically
 from repblend.runtime.provenance import processor

@@ -26,7 +26,7 @@ from typing import Any
 
 from pydantic import FiniteFloat, TypeAdapter
 
-from repblend.params import read_yaml
+from repblend.params.reading import read_yaml
 from repblend.records.base import Run, read_typed
 from repblend.records.results import METRIC_DECIMALS
 from repblend.report.table import in_columns

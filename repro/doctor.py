@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from repblend.params import read_params, read_yaml
+from repblend.params import read_params
+from repblend.params.reading import read_yaml
 from repblend.runtime.processes import only_writer
 from repblend.runtime.provenance import git
 from repblend.store import refuse_links

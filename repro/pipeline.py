@@ -19,9 +19,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from repblend.data.karpathy import SPLITS, annotation_file
-from repblend.data.params import OpenMojiData, OwnData
 from repblend.encoders.hub import checkpoint_of, local_folder, record_of
-from repblend.params import Params, read_yaml
+from repblend.params import Params
+from repblend.params.data import OpenMojiData, OwnData
+from repblend.params.reading import read_yaml
 from repblend.runtime.settings import Pipeline
 from repblend.sections import Section
 from repblend.stages.pipeline import Context

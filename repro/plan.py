@@ -41,7 +41,9 @@ from repblend.costs import (
 from repblend.encoders.hub import checkpoint_of, is_here
 from repblend.grid import Cell
 from repblend.methods import METHODS
-from repblend.params import Experts, Params, validated
+from repblend.params import Params
+from repblend.params.experts import Experts
+from repblend.params.reading import validated
 from repblend.records.base import Run
 from repblend.report.table import in_columns
 from repblend.runtime.locked import LOCK, Lock

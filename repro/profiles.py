@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from repblend.params import read_yaml, validated
+from repblend.params.reading import read_yaml, validated
 from repblend.store import JSON, write_bytes
 from repro import QUICKSTART
 from repro.pipeline import KINDS, MULTIMODAL, Brought, Kind, pipeline_for, way_to, yaml_text

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from repblend.params import read_yaml
+from repblend.params.reading import read_yaml
 from repblend.runtime.locked import check_fit, left_out, unfit_records
 from repblend.runtime.provenance import commit_of, read_runs
 from repblend.store import repository_of

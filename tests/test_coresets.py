@@ -26,7 +26,7 @@ from repblend.encoders.heads import HeadSpec, init_head
 from repblend.evaluation.towers import HeadPair
 from repblend.experts.training import TrainingPairs, draw_epoch, train_expert
 from repblend.matching.student import PerModality
-from repblend.params import Select, WarmUp
+from repblend.params.evaluate import Select, WarmUp
 
 
 def features(seed: int, rows: int = 14, width: int = 3) -> Tensor:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from repblend.data.params import OpenMojiData, OwnData, RealData
 from repblend.matching.optimiser import PARTS
-from repblend.params import Params, read_params, read_yaml
+from repblend.params import Params, read_params
+from repblend.params.data import OpenMojiData, OwnData, RealData
+from repblend.params.reading import read_yaml
 from repblend.sections import Section
 
 ROOT = Path(__file__).parents[1]

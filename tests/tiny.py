@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from repblend.params import read_yaml
+from repblend.params.reading import read_yaml
 
 ROOT = Path(__file__).parents[1]
 

@@ -14,7 +14,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from repblend.params import explain
+from repblend.params.reading import explain
 from repblend.runtime.locked import FOLDER_SUFFIX, LOCK, SHOWN, Lock, Output, Plain, difference, lies_in, md5, read_list
 from repblend.runtime.provenance import git_bytes
 from repblend.store import fingerprint, read_json, sha256, write_bytes

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from repblend.params import read_yaml, validated
+from repblend.params.reading import read_yaml, validated
 from repblend.sections import Count, FilePath, Positive, Section
 from repro.engines.base import On
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from pydantic import Field, TypeAdapter
 
 from repblend.archives import is_unpacked, unpack
-from repblend.data.params import Data, RealData
 from repblend.data.rows import json_rows
 from repblend.data.source import KNOWN, DatasetReport, Source, check, find_key, source_of, write_manifest
-from repblend.params import Params, read_yaml, validated
+from repblend.params import Params
+from repblend.params.data import Data, RealData
+from repblend.params.reading import read_yaml, validated
 from repblend.records.base import Record, Sha256, read_typed
 from repblend.runtime.processes import only_writer
 from repblend.sections import Count, Section

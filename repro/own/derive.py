@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from repblend.costs import Counts
-from repblend.params import LEAST_PAIRS, Experts, Params
+from repblend.params import LEAST_PAIRS, Params
+from repblend.params.experts import Experts
 from repblend.store import JSON
 
 SHARES, MOST_HELD_OUT, LEAST_HELD_OUT = {"num_val": 0.12, "num_test": 0.18}, 1000, 20

@@ -14,9 +14,9 @@ from typing import Any
 
 from repblend.archives import tar_members
 from repblend.data.karpathy import SPLITS
-from repblend.data.params import SplitName
 from repblend.data.rows import raw_rows
 from repblend.files import LIMITS, named
+from repblend.params.data import SplitName
 from repblend.store import JSON, write_bytes
 
 SPLIT_OF: dict[str, SplitName] = {"train": "train", "training": "train", "val": "val", "valid": "val", "dev": "val",

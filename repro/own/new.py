@@ -14,9 +14,10 @@ from pathlib import Path
 from ruamel.yaml.comments import CommentedMap
 
 from repblend.costs import counts_of
-from repblend.data.params import OwnData, RealData
 from repblend.data.source import KNOWN, DatasetReport, Source, source_of
-from repblend.params import Params, validated
+from repblend.params import Params
+from repblend.params.data import OwnData, RealData
+from repblend.params.reading import validated
 from repblend.sections import Section
 from repblend.store import JSON, write_bytes
 from repro.fetch.datasets import LABELLED, examine

@@ -23,9 +23,9 @@ from PIL import Image
 from repblend.data.image_index import NUM_THREADS, index_images
 from repblend.data.image_store import FolderStore, ImageStore, ShardStore, checked_images, open_image
 from repblend.data.karpathy import SPLITS
-from repblend.data.params import SplitName
 from repblend.data.source import Source, recorded_images, source_of
 from repblend.escape import html_environment
+from repblend.params.data import SplitName
 from repblend.progress import progress
 from repblend.store import write_bytes
 from repro import QUICKSTART

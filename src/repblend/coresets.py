@@ -31,7 +31,7 @@ from repblend.evaluation.towers import HeadPair
 from repblend.experts.training import ExpertBatch, TrainingPairs, draw_epoch, train_expert, with_dropout
 from repblend.matching.losses import cosine_logits, unit
 from repblend.matching.student import PerModality, TwoTower
-from repblend.params import Select
+from repblend.params.evaluate import Select
 from repblend.streams import stream
 
 PAIRS_AT_ONCE = 8192

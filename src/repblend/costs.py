@@ -15,7 +15,8 @@ from repblend.data.karpathy import SPLITS
 from repblend.data.source import recorded_counts
 from repblend.grid import Cell, schedule_of
 from repblend.methods import find_method
-from repblend.params import Experts, Params
+from repblend.params import Params
+from repblend.params.experts import Experts
 from repblend.records.base import Machine, Record
 from repblend.records.outputs import Prepared
 from repblend.runtime.context import PAIRED

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from re import fullmatch
 
 from repblend.methods import METHODS, find_method
-from repblend.params import Evaluate, MethodSchedule, StudentSchedule, base_method, seed_apart
+from repblend.params.evaluate import Evaluate, MethodSchedule, StudentSchedule
+from repblend.params.grid import base_method, seed_apart
 from repblend.records.base import CellName
 from repblend.sections import NAME
 from repblend.store import JSON

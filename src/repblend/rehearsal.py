@@ -33,7 +33,8 @@ from repblend.experts.trajectories import trajectory_path, write_trajectory
 from repblend.grid import Cell, complete
 from repblend.matching.student import PerModality, on
 from repblend.methods import find_method
-from repblend.params import Params, StudentSchedule
+from repblend.params import Params
+from repblend.params.evaluate import StudentSchedule
 from repblend.runtime.context import Paths
 from repblend.runtime.harness import compute_deterministically, prepare_gpu
 from repblend.runtime.processes import stop_with_the_runner

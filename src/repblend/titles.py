@@ -1,7 +1,7 @@
 """What methods, data sets and recalls are called in tables and figures, and the colour and marker of each method."""
 
 from repblend.methods import METHODS
-from repblend.params import seed_apart
+from repblend.params.grid import seed_apart
 
 TITLES = {"random": "Random", "herding": "Herding", "k-center": "K-Center", "forgetting": "Forgetting",
           "full-data": "Full training set", "chance": "Chance"} | {

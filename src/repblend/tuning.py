@@ -27,7 +27,8 @@ from repblend.data.features import Features, read_features
 from repblend.evaluation.towers import HeadPair
 from repblend.grid import Cell, schedule_of
 from repblend.matching.distillation import CRITERION
-from repblend.params import DistillSettings, Params, read_params
+from repblend.params import Params, read_params
+from repblend.params.distill import DistillSettings
 from repblend.runtime.context import Paths
 from repblend.runtime.harness import compute_deterministically, prepare_gpu, prepare_process
 from repblend.runtime.processes import stop_with_the_runner

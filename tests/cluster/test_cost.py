@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from repblend.params import read_yaml
+from repblend.params.reading import read_yaml
 from repblend.runtime.provenance import processor
 from repro.cluster import head
 from repro.cluster.engines import Queued, Seen

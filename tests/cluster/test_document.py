@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from repblend.params import validated
+from repblend.params.reading import validated
 from repro.cluster.check import FOLDER, FOUND, LOCK
 from repro.cluster.settings import EXAMPLE, FILE, Cluster, On, read_cluster
 from repro.profiles import SUITES, compose

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from repblend.params import read_yaml
+from repblend.params.reading import read_yaml
 from repblend.records.base import Machine, Run
 from repblend.runtime.provenance import processor
 from repro.cluster.head import Way, run_on

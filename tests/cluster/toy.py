@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from repblend.params import read_yaml
+from repblend.params.reading import read_yaml
 from repblend.store import sha256
 from repro.cluster.jobs import Job, read_jobs
 from repro.pipeline import yaml_text

@@ -12,8 +12,8 @@ import pytest
 
 from repblend.data import image_index
 from repblend.data.image_index import index_images
-from repblend.data.params import OwnData, RealData
 from repblend.data.source import DatasetReport, Source, check, source_of, write_manifest
+from repblend.params.data import OwnData, RealData
 from repro.fetch import datasets as data_check
 from tests import shaped
 from tests.data.real import ENTRY, prepared, refusal, workspace_with

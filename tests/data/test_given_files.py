@@ -20,9 +20,9 @@ from pydantic import ValidationError
 from repblend import files
 from repblend.archives import read_npz, read_torch, tar_members, unpack
 from repblend.data.image_store import FolderStore, decode
-from repblend.data.params import OwnData
 from repblend.data.source import check, source_of
 from repblend.files import read_text
+from repblend.params.data import OwnData
 
 ROWS = [{"image": f"{number}.png", "caption": f"a thing {number}"} for number in range(8)]
 ENTRY = {"name": "mine", "image_size": 32, "max_caption_words": 60, "num_val": 2, "num_test": 2}

@@ -16,7 +16,8 @@ from repblend.data.karpathy import read_annotations
 from repblend.data.own import OwnCaptions
 from repblend.encoders.registry import load_image_encoder, load_text_encoder
 from repblend.matching.synthetic_set import SyntheticSet
-from repblend.params import read_params, read_yaml
+from repblend.params import read_params
+from repblend.params.reading import read_yaml
 from repblend.runtime.settings import write_settings
 from repblend.stages import encode, evaluate, prepare, select, transfer
 from repblend.stages.pipeline import Context

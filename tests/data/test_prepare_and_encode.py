@@ -21,7 +21,8 @@ from repblend.data.karpathy import read_annotations
 from repblend.data.views import CropOfSquare, ViewSource
 from repblend.encoders.hub import identifying_files
 from repblend.encoders.registry import load_image_encoder, load_text_encoder
-from repblend.params import Params, read_yaml
+from repblend.params import Params
+from repblend.params.reading import read_yaml
 from repblend.runtime.context import Paths
 from repblend.runtime.provenance import work_fingerprint
 from repblend.stages import encode

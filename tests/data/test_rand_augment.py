@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageEnhance
 
 from repblend.data.rand_augment import OPERATIONS, RandomOperations
-from repblend.params import AugmentOp
+from repblend.params.experts import AugmentOp
 
 WIDTH, HEIGHT, GREY = 14, 11, 128
 

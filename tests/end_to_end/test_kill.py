@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from repblend.params import read_yaml
+from repblend.params.reading import read_yaml
 from tests.end_to_end.workspace import Workspace
 
 pytestmark = pytest.mark.runs

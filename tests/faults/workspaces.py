@@ -6,7 +6,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from repblend.params import read_yaml
+from repblend.params.reading import read_yaml
 from tests.end_to_end.workspace import CELLS, TINY, merge
 from tests.tiny import ROOT
 from tests.ufc.report.synthetic import DIGITS, params_text

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from repblend.encoders import hub as hub_files
 from repblend.encoders.hub import CHECKPOINTS, WEIGHTS, Checkpoint, File
 from repblend.encoders.registry import load_image_encoder
-from repblend.params import read_yaml
+from repblend.params.reading import read_yaml
 from repblend.store import read_json, sha256
 from repro import QUICKSTART, run
 from repro.cli import app

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from repblend.data.params import OwnData
 from repblend.data.source import KNOWN
-from repblend.params import read_yaml
+from repblend.params.data import OwnData
+from repblend.params.reading import read_yaml
 from repro.cli import app, data_app
 from repro.fetch import datasets
 from repro.fetch import download as download_module

@@ -26,7 +26,8 @@ from repblend.data.image_store import decode
 from repblend.data.karpathy import LayoutCaptions
 from repblend.data.own import OwnCaptions
 from repblend.matching.synthetic_set import SyntheticSet
-from repblend.params import read_params, read_yaml
+from repblend.params import read_params
+from repblend.params.reading import read_yaml
 from repblend.parity.fixture import Fixture
 from repblend.released_files import read_distilled
 from repblend.runtime.locked import Lock

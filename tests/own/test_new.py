@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from repblend.data.params import OwnData
-from repblend.params import read_params, read_yaml
+from repblend.params import read_params
+from repblend.params.data import OwnData
+from repblend.params.reading import read_yaml
 from repblend.stages.prepare import counts_ahead
 from repro.own import new
 from repro.own.derive import Derived

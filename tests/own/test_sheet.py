@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repblend.data.params import OwnData
 from repblend.data.source import source_of
+from repblend.params.data import OwnData
 from repro.own import new, sheet
 from repro.own.sheet import alike, look_of, near_duplicates, page_of, repeats
 from tests.own import pictures

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from repblend.grid import Cell
-from repblend.params import Params, read_params, read_yaml
+from repblend.params import Params, read_params
+from repblend.params.reading import read_yaml
 from repblend.runtime.context import Paths
 from repblend.stages import distill, encode, experts, prepare
 from repblend.stages.pipeline import Context

@@ -17,7 +17,7 @@ from PIL import Image
 from repblend.data.source import KNOWN, attribution
 from repblend.encoders.registry import load_image_encoder
 from repblend.matching.synthetic_set import SyntheticSet
-from repblend.params import read_yaml
+from repblend.params.reading import read_yaml
 from repblend.release.__main__ import main
 from repblend.release.folder import Release, card
 from repblend.runtime.context import Paths

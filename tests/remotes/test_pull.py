@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from repblend.params import read_yaml
+from repblend.params.reading import read_yaml
 from repblend.runtime.locked import PLACES
 from repro.artifacts.manifest import FOLDERS, IN_GIT, Artifacts, outputs
 from repro.pipeline import yaml_text

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from repblend.params import Grid, read_yaml
+from repblend.params.grid import Grid
+from repblend.params.reading import read_yaml
 from repblend.report.grid_records import GridRecords
 
 ROOT = Path(__file__).parents[2]

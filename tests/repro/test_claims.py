@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from repblend.params import read_yaml
+from repblend.params.reading import read_yaml
 from repblend.report.claims import read_entries
 from repro import claims
 from repro.claims import claims_of

@@ -7,7 +7,8 @@ import pytest
 from dvc.repo import Repo
 
 from repblend.grid import Cell, schedule_of
-from repblend.params import DistillSettings, Params
+from repblend.params import Params
+from repblend.params.distill import DistillSettings
 from repro.pipeline import pipeline_for, yaml_text
 from repro.profiles import SUITES, compose
 

@@ -31,7 +31,8 @@ from repblend.costs import (
 )
 from repblend.encoders.hub import CHECKPOINTS, snapshot
 from repblend.encoders.registry import IMAGE_ENCODERS, TEXT_ENCODERS
-from repblend.params import Params, read_yaml, validated
+from repblend.params import Params
+from repblend.params.reading import read_yaml, validated
 from repblend.records.base import Machine, Run
 from repblend.store import write_json
 from repblend.ufc.params import UfcParams

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from repblend.params import read_params, read_yaml
+from repblend.params import read_params
+from repblend.params.reading import read_yaml
 from repblend.store import read_json
 from repro import QUICKSTART, profiles, run
 from repro.engines.base import Engine, Request

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from repblend.params import read_yaml
+from repblend.params.reading import read_yaml
 from repblend.runtime.processes import only_writer
 from repblend.store import refuse_links, write_bytes
 from repro.pipeline import KINDS, _outputs

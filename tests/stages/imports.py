@@ -55,8 +55,8 @@ def _packages(module: str) -> list[str]:
 
 
 PACKAGE = SOURCES / "repblend"
-CANNOT_CHANGE_A_BYTE = {"params.py", "sections.py", "data/params.py", "ufc/params.py", "stages/pipeline.py",
-                        "ufc/stages/pipeline.py", "progress.py"}
+CANNOT_CHANGE_A_BYTE = {*(f"params/{path.name}" for path in (PACKAGE / "params").glob("*.py")), "sections.py",
+                        "ufc/params.py", "stages/pipeline.py", "ufc/stages/pipeline.py", "progress.py"}
 """Modules whose code decides nothing: the values that parameters have are in the settings."""
 
 

@@ -56,7 +56,7 @@ class Default(NamedTuple):
 
 
 def _defaults() -> Iterator[Default]:
-    for file in ("src/repblend/params.py", "src/repblend/data/params.py"):
+    for file in (path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "src/repblend/params").glob("*.py"))):
         for section in ast.walk(ast.parse((ROOT / file).read_text())):
             if isinstance(section, ast.ClassDef):
                 for field in section.body:

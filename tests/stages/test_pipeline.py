@@ -9,7 +9,8 @@ import pytest
 from dvc.repo import Repo
 
 from repblend.grid import Cell
-from repblend.params import Params, read_params, read_yaml
+from repblend.params import Params, read_params
+from repblend.params.reading import read_yaml
 from repblend.runtime.context import Paths
 from repblend.runtime.settings import SETTINGS, settings_file
 from repblend.stages.pipeline import Context

@@ -11,7 +11,8 @@ from ruamel.yaml import YAML
 from repblend.coresets import choose
 from repblend.grid import Cell
 from repblend.matching.synthetic_set import SyntheticSet
-from repblend.params import Grid, Params, seed_apart
+from repblend.params import Params
+from repblend.params.grid import Grid, seed_apart
 from repblend.runtime.context import Paths
 from repblend.stages.pipeline import Context, distilled, evaluated
 from repblend.stages.select import run as select

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from repblend.params import ImportFrom
+from repblend.params.experts import ImportFrom
 from repblend.streams import stream
 from repblend.tensors import read_tensors
 from repblend.ufc.__main__ import main, parser

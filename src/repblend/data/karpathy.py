@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from repblend.data.params import SplitName
 from repblend.data.rows import raw_rows
+from repblend.params.data import SplitName
 from repblend.store import JSON, quoted, write_json
 
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from repblend.data.karpathy import SPLITS, CaptionRow, Captions, image_of
-from repblend.data.params import SplitName
+from repblend.params.data import SplitName
 from repblend.store import quoted
 
 

@@ -23,8 +23,8 @@ from repblend.data.karpathy import (
     write_annotations,
 )
 from repblend.data.own import OwnCaptions
-from repblend.data.params import ExpectedCounts, OwnData, RealData, SplitName
 from repblend.files import named, read_text
+from repblend.params.data import ExpectedCounts, OwnData, RealData, SplitName
 from repblend.records.outputs import PairCounts
 from repblend.store import JSON, atomic_path, folder_sha256, read_json, sha256, write_bytes, write_json
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from repblend.params import explain, read_yaml
+from repblend.params.reading import explain, read_yaml
 from repblend.records.base import RECALLS, Record
 from repblend.records.results import MEASURES as COLLAPSE
 from repblend.report.published import FILES, PublishedRow, read_published

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 from repblend.methods import find_method
-from repblend.params import base_method, read_params, seed_apart
+from repblend.params import read_params
+from repblend.params.grid import base_method, seed_apart
 from repblend.records.results import AccuracyProtocol, MethodCost, Protocol
 from repblend.report.claims import MEASURES, START, Entry, check_methods, read_entries
 from repblend.report.grid_records import EFFICIENCY, GridRecords

@@ -12,7 +12,8 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from repblend.grid import ENCODER_STUDENTS
-from repblend.params import Grid, read_params
+from repblend.params import read_params
+from repblend.params.grid import Grid
 from repblend.records.base import RUN_AGAIN, Record, Traced
 from repblend.records.outputs import Course, Distilled, Encoded, Prepared, Selected, Trajectories
 from repblend.records.results import Chance, Efficiency, Embedding, Evaluation, Protocol, Protocols, Transferred

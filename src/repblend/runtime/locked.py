@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from repblend.params import explain, read_yaml
+from repblend.params.reading import explain, read_yaml
 from repblend.records.base import Provenance
 from repblend.runtime.settings import SETTINGS, Pipeline
 from repblend.store import read_json, repository_of

@@ -4,7 +4,7 @@ A pipeline declares its stages in one table: which parameter sections and which 
 it has. From that table and `params.yaml` the first stage of every pipeline, `settings`, writes `settings/<stage>.json`
 or `settings/<stage>/<cell>.json`: the seed, the resolved parameters with every default written out, and the SHA-256 of
 the sources and of the locked environment. Every other stage depends on its own file, so it runs again for what can
-change its bytes, and for nothing else: an edited default in `params.py` runs what uses it.
+change its bytes, and for nothing else: an edited default in `repblend.params` runs what uses it.
 """
 
 import importlib

@@ -49,7 +49,8 @@ from repblend.matching.similarity import FullSimilarity, IdentitySimilarity, Low
 from repblend.matching.student import PerModality, StudentLoss, SyntheticData, TwoTower, on
 from repblend.matching.synthetic_set import SyntheticSet
 from repblend.methods import Method, find_method
-from repblend.params import DistillSettings, Params
+from repblend.params import Params
+from repblend.params.distill import DistillSettings
 from repblend.progress import progress
 from repblend.records.base import Imported
 from repblend.records.outputs import Course, Distilled, NearestCaption, Specimen

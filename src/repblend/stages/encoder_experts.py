@@ -17,7 +17,8 @@ from repblend.evaluation.towers import EncoderAndHead
 from repblend.experts.trajectories import TrajectoryStore
 from repblend.grid import ENCODER_STUDENTS
 from repblend.matching.student import Device, PerModality, on
-from repblend.params import Evaluate, Params
+from repblend.params import Params
+from repblend.params.evaluate import Evaluate
 from repblend.records.base import CellName
 from repblend.records.results import Evaluation
 from repblend.released_files import Layouts

@@ -34,7 +34,8 @@ from repblend.experts.training import (
 from repblend.experts.trajectories import TrajectoryStore, trajectory_files, trajectory_path, write_trajectory
 from repblend.files import confirmed
 from repblend.matching.student import Device, PerModality, on
-from repblend.params import Experts, Params
+from repblend.params import Params
+from repblend.params.experts import Experts
 from repblend.progress import progress
 from repblend.records.base import RECALLS, Imported, Recalls
 from repblend.records.outputs import Expert, ExpertCurves, RecallSummary, Trajectories

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from repblend.data import openmoji
 from repblend.data.karpathy import SPLITS, annotation_file, read_annotations
-from repblend.data.params import Data, OpenMojiData
 from repblend.data.source import build, kept_of, source_of
+from repblend.params.data import Data, OpenMojiData
 from repblend.records.outputs import Prepared
 from repblend.runtime.provenance import provenance
 from repblend.stages.pipeline import Context

@@ -13,7 +13,8 @@ from repblend.data.views import Augment, CropOfSquare, PublishedView, ViewSource
 from repblend.encoders.image import ImageEncoder
 from repblend.encoders.registry import load_image_encoder, load_text_encoder
 from repblend.encoders.text import CaptionEncoder
-from repblend.params import ImportFrom, Params
+from repblend.params import Params
+from repblend.params.experts import ImportFrom
 from repblend.progress import progress
 from repblend.records.base import Imported
 from repblend.runtime.context import Paths, Workspace

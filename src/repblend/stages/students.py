@@ -19,7 +19,8 @@ from repblend.evaluation.protocol import Evaluator
 from repblend.evaluation.student import Recipe, published_decay_start
 from repblend.evaluation.towers import EncoderAndHead, HeadPair, Towers
 from repblend.grid import Cell, schedule_of
-from repblend.params import MethodSchedule, Params
+from repblend.params import Params
+from repblend.params.evaluate import MethodSchedule
 from repblend.records.results import Evaluation, flat_metrics
 from repblend.runtime.context import Paths, csv_of, write_cell
 from repblend.runtime.provenance import write_metric

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from repblend.params import read_yaml, validated
+from repblend.params.reading import read_yaml, validated
 from repblend.runtime.harness import main as run_stage
 from repblend.runtime.harness import prepare_process
 from repblend.store import JSON, write_json

@@ -9,7 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from repblend.params import ImportFrom, read_yaml, validated
+from repblend.params.experts import ImportFrom
+from repblend.params.reading import read_yaml, validated
 from repblend.sections import Count, FilePath, Fraction, ImageSize, Name, Positive, PositiveReal, Section, Seed
 
 DatasetName = Literal["digits", "glyphs", "cifar10", "cifar100", "tiny-imagenet", "imagenet"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from repblend.archives import read_torch
-from repblend.params import ImportFrom
+from repblend.params.experts import ImportFrom
 from repblend.store import fingerprint, sha256
 from repblend.ufc.data import MAX_PIXEL, ImageFiles, Normalisation, write_image_files
 from repblend.ufc.training import read_teacher, with_weights

@@ -8,7 +8,7 @@ from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
 from repblend.grid import Cell
-from repblend.params import read_yaml
+from repblend.params.reading import read_yaml
 from repblend.runtime.settings import SETTINGS, settings_file
 from repblend.ufc.params import UfcParams, read_ufc_params
 from repblend.ufc.stages.pipeline import SETS, StudentCell, UfcContext, UfcPaths, regions

@@ -8,7 +8,7 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from repblend.params import read_yaml
+from repblend.params.reading import read_yaml
 from repblend.ufc.__main__ import parameters as parameters_of
 from repblend.ufc.__main__ import parser
 from repblend.ufc.integration import Budget

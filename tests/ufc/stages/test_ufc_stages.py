@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from repblend.grid import Cell
-from repblend.params import read_yaml
+from repblend.params.reading import read_yaml
 from repblend.runtime.harness import compute_deterministically
 from repblend.store import read_json, sha256, write_json
 from repblend.tensors import read_tensors

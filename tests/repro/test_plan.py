@@ -37,26 +37,20 @@ from repblend.records.base import Machine, Run
 from repblend.store import write_json
 from repblend.ufc.params import UfcParams
 from repro.decision import OWN, VALIDATIONS, page, seconds_by_purpose, subsets_text
-from repro.pipeline import yaml_text
-from repro.plan import (
+from repro.estimates import (
     Estimate,
     Known,
     PlannedStage,
-    Priced,
     Ran,
     State,
-    disk_in_words,
-    duration,
-    main,
     missing,
     output_bytes,
     parameters_sha256,
     planned_stages,
     runs_of,
-    seconds_of,
-    stages_text,
-    summary_text,
 )
+from repro.pipeline import yaml_text
+from repro.plan import Priced, disk_in_words, duration, main, seconds_of, stages_text, summary_text
 from repro.profiles import compose
 from tests.report.synthetic import provenance
 

@@ -10,8 +10,9 @@ import pytest
 
 from repro import plan
 from repro.engines.base import On
+from repro.estimates import Estimate, PlannedStage, State
 from repro.pipeline import yaml_text
-from repro.plan import Estimate, PlannedStage, Priced, State, duration
+from repro.plan import Priced, duration
 from repro.profiles import Profile, compose
 from repro.schedule import (
     Job,

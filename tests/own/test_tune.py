@@ -139,8 +139,12 @@ def test_every_method_has_a_space_around_its_present_settings(method: str, conte
     assert ("optimiser.lr.similarity" in space) == (method not in ("mtt-vl", "tesla-vl"))
     assert space["batch_size"].high == (20 if method in ("mtt-vl", "tesla-vl") else 19)
     assert all(each.low <= each.now <= each.high for each in space.values())
-    down = 25 if Cell(method, 20).trains_encoder else 5
+    of_encoder = Cell(method, 20).trains_encoder
+    down = 25 if of_encoder else 2
     assert space["optimiser.lr.images"].now / space["optimiser.lr.images"].low == pytest.approx(down)
+    assert (space["segments"].low, space["segments"].high) == ((1, 8) if of_encoder else (1, 4))
+    assert (space["max_start"].low, space["max_start"].high) == (1, 6)
+    assert (space["expert_span"].low, space["expert_span"].high, space["expert_span"].last_with) == (2, 10, "max_start")
 
 
 def test_coresets_have_the_rates_of_their_students(content: dict[str, Any]) -> None:

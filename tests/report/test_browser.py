@@ -9,7 +9,7 @@ import pytest
 
 from tests.report.browser import Browser, audit, browser
 
-WIDTHS = (360, 800, 1400)
+WIDTHS = (360, 800, 1200, 1400)
 MOST_PAGES = 15
 
 

@@ -38,7 +38,7 @@ STARTUP_TRIALS = 5
 """Drawn at random, before proposals follow from what was found; the first has the settings as they are."""
 FACTOR = 2
 """Settings are searched from half of the present value to twice it. Of twelve trials from a fifth to five times it,
-nine of RepBlend and nine without blending fell apart at once: most of that space has no working inner loop."""
+eight of RepBlend and seven without blending fell apart (`paper/studies/wide.csv`)."""
 DOWN_OF_ENCODERS = 25
 """As the lower end for outer rates of methods that match the whole encoder: how they do at small ones was open."""
 MOST_SEGMENTS_OF_ENCODERS = 8

@@ -191,7 +191,33 @@ def findings() -> Iterator[Bound]:
         f"{float(row[which]):.1f}" for row in (early, late) for which in ("averaged", "last")))
     yield say("in the place of the pixels gave {} against {}. Both are", *(
         f"{float(row['last']):.1f}" for row in (other, late)))
+    yield from wide_search()
     yield from released_code()
+
+
+def wide_search() -> Iterator[Bound]:
+    """Yield what paper/FINDINGS.md says of the search that looked far from the present settings."""
+    with (ROOT / "paper/studies/wide.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    arms = ("repblend", "repblend-without-blending")
+    found = [[row for row in rows if (row["method"], row["pairs"]) == (arm, "50")] for arm in arms]
+    best = [max(trials, key=lambda row: float(row["validation"])) for trials in found]
+    words = {7: "seven", 8: "Eight", 12: "twelve"}
+    failed = [sum(float(row["validation"]) < FELL_APART for row in trials) for trials in found]
+    say = partial(bind, "paper/FINDINGS.md")
+    yield say("does not work.** {} of RepBlend's {} trials and {} without blending stayed below {} %", words[failed[0]],
+              words[len(found[0])], words[failed[1]], f"{FELL_APART:g}")
+    yield say("RepBlend rose from {} to {} by shorter batches ({} pairs)", *(
+        f"{float(row['validation']):.1f}" for row in (found[0][0], best[0])), best[0]["batch_size"])
+    yield say("without blending from {} to {} by {} segments", *(
+        f"{float(row['validation']):.1f}" for row in (found[1][0], best[1])), words[int(best[1]["segments"])])
+    at_100 = {(row["method"], row["trial"]): f"{float(row['validation']):.1f}" for row in rows if row["pairs"] == "100"}
+    yield say("the same settings gave {} and {}, where RepBlend's present ones give {}. So none", *(
+        at_100[arm, row["trial"]] for arm, row in zip(arms, best, strict=True)), at_100["repblend", "0"])
+
+
+FELL_APART = 16.0
+"""Percent on validation: a set of 50 pairs has about as much before anything is learned."""
 
 
 def released_code() -> Iterator[Bound]:

@@ -66,8 +66,12 @@ def group(nodeid: str) -> str:
     return folder or str(file)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the slow folders start first."""
+    """Mark what needs a container engine, as whole runs are marked, and let the slow folders start first."""
+    for item in items:
+        if "engine" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.runs)
     items.sort(key=lambda item: group(item.nodeid) not in TOGETHER)
 
 

@@ -13,7 +13,7 @@ test: .venv/.installed
 	$(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
 test-runs: .venv/.installed
-	$(BIN)/python -m pytest -n auto --dist loadscope -m runs tests/end_to_end tests/container
+	$(BIN)/python -m pytest -n auto --dist loadscope -m runs
 
 test-gpu: .venv/.installed
 	$(BIN)/python -m pytest -m gpu -s tests/gpu

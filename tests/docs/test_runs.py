@@ -25,6 +25,7 @@ RUNNABLE = {
     "repro checkpoints --profile flickr30k": "nfnet_l0",
 }
 """Command -> a part of what it prints."""
+pytestmark = pytest.mark.runs
 DOCUMENTS = ("README.md", "repro/README.md", "profiles/README.md")
 
 

@@ -20,6 +20,8 @@ from tests import shaped
 from tests.checkpoints import seeded
 from tests.end_to_end.workspace import Workspace
 
+pytestmark = pytest.mark.runs
+
 IMAGE_MODEL, TEXT_WIDTH = "test_nfnet", 16
 SMALL = {
     "data.image_size": 64, "compute.threads": 1, "compute.device": "cpu", "encode.views.num": 2, "heads.width": 16,

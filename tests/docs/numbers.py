@@ -10,6 +10,7 @@ what `make bench` printed, what another processor gave, and the search that pape
 import csv
 import json
 import re
+import statistics
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -22,9 +23,13 @@ from repblend.params import read_params
 from repblend.report.published import read_published
 from repblend.store import JSON
 from repblend.titles import title
+from repblend.ufc.report.ufc_records import UfcRecords, kind_title
+from repblend.ufc.stages.pipeline import StudentCell
+from repro.claims import claims_of
+from repro.profiles import profile_of
 from tests.docs.documents import ROOT
 
-QUICKSTART, OPENMOJI = ROOT, ROOT / "profiles/openmoji"
+QUICKSTART, OPENMOJI, GLYPHS = ROOT, ROOT / "profiles/openmoji", ROOT / "profiles/ufc-glyphs"
 SHIPPED = ROOT / "artifacts/files/md5"
 NUMBER = r"([^|\n]{1,60}?)"
 
@@ -230,9 +235,42 @@ def released_code() -> Iterator[Bound]:
                    ("first", 160), ("first", 80), ("second", None)) for arm in arms))
 
 
+def glyphs() -> Iterator[Bound]:
+    """Yield what the unimodal READMEs say of the recorded draws: accuracies, and every comparison of a claim."""
+    records = UfcRecords.of(GLYPHS)
+    params, student = records.params, records.params.validation.students[0]
+    say, kinds = partial(bind, "src/repblend/ufc/README.md"), records.cells(params.budgets[0])
+    corner = "| students learn from |" + "".join(f" {budget} per class |" for budget in params.budgets)
+    lines = [corner, "|---" * (len(params.budgets) + 1) + "|", *(row(kind_title(*kind), len(params.budgets))
+                                                                for kind in map(_kind, kinds))]
+    yield say("\n".join(lines), *(over_draws(f"{name}{{}}+{labels}+{student}-{budget}", params.seeds)
+                                  for name, labels in map(_kind, kinds) for budget in params.budgets))
+    reached = [_accuracy(f"teacher+{name}") for name in params.teachers.architectures]
+    yield say("glyphs, reach {} to {} %", f"{min(reached):.1f}", f"{max(reached):.1f}")
+    say = partial(bind, "profiles/ufc-glyphs/README.md")
+    for claim in claims_of(profile_of(ROOT, "ufc-glyphs")):
+        for each in claim.run if claim.entry.measure == "accuracy" else ():
+            yield say(f"| {claim.entry.name} | {each.where.removesuffix(' per class')} | {{}} | {{}} |", each.shown,
+                      each.said)
+
+
+def _kind(cell: StudentCell) -> tuple[str, str]:
+    return cell.set.method, cell.labels
+
+
+def _accuracy(cell: str) -> float:
+    return float(json.loads((GLYPHS / f"metrics/held-out/{cell}.json").read_text())["accuracy"])
+
+
+def over_draws(cell: str, seeds: Sequence[int]) -> str:
+    """Return mean and deviation over the draws of real images; `{}` in the cell's name is where a draw stands."""
+    found = [_accuracy(cell.format(draw)) for draw in ("", *(f"+seed-{seed}" for seed in seeds))]
+    return f"{statistics.fmean(found):.1f} ± {statistics.stdev(found):.1f}"
+
+
 def bring_up_to_date() -> None:
     """Put the numbers of today into the documents and print what changed."""
-    for bound in (*readme(), *findings()):
+    for bound in (*readme(), *findings(), *glyphs()):
         path = ROOT / bound.document
         content = path.read_text("utf-8")
         match = bound.find(content)

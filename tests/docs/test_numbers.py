@@ -8,10 +8,10 @@ import pytest
 
 from tests.docs import numbers
 from tests.docs.documents import ROOT
-from tests.docs.numbers import OPENMOJI, Bound, findings, held_out, readme
+from tests.docs.numbers import OPENMOJI, Bound, findings, glyphs, held_out, readme
 
 
-@pytest.mark.parametrize("of_document", [readme, findings])
+@pytest.mark.parametrize("of_document", [readme, findings, glyphs])
 def test_the_numbers_are_those_of_the_recorded_files(of_document: Callable[[], Iterator[Bound]]) -> None:
     wrong = {}
     for bound in of_document():
@@ -27,7 +27,8 @@ def test_outdated_numbers_are_replaced_and_told(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(numbers, "ROOT", tmp_path)
     monkeypatch.setattr(numbers, "readme", lambda: iter([Bound("README.md", "takes {} to {} min", ("7", "12")),
                                                          Bound("README.md", "| A | {} | {} |", ("1.5 ± 0.1", "2.5"))]))
-    monkeypatch.setattr(numbers, "findings", lambda: iter([]))
+    for name in ("findings", "glyphs"):
+        monkeypatch.setattr(numbers, name, lambda: iter([]))
     numbers.bring_up_to_date()
     assert (tmp_path / "README.md").read_text() == "It takes 7 to\n12 min.\n| A | 1.5 ± 0.1 | 2.5 |\n"
     told = capsys.readouterr().out.splitlines()

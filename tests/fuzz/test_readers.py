@@ -214,7 +214,7 @@ def test_recordings(folder: Path) -> None:
     fuzz(damaged([plain.getvalue(), packed.getvalue()]), write_bytes, Fixture, folder / "recording.npz")
 
 
-UFC = read_yaml(ROOT / "profiles/ufc-digits/params.yaml")
+UFC = read_yaml(ROOT / "profiles/ufc-glyphs/params.yaml")
 
 
 @pytest.mark.parametrize(("valid", "read"), [(tiny_content(), read_params), (UFC, read_ufc_params)],
@@ -230,7 +230,7 @@ MANIFEST = "artifacts.sha256.json"
 
 
 def test_manifests(folder: Path) -> None:
-    valid = [read_json(ROOT / "profiles/ufc-digits" / MANIFEST)]
+    valid = [read_json(ROOT / "profiles/ufc-glyphs" / MANIFEST)]
     fuzz(distorted(valid), write_json, lambda path: read_manifest(path.parent), folder / MANIFEST)
     fuzz(damaged([(ROOT / MANIFEST).read_bytes()]), write_bytes, lambda path: read_manifest(path.parent),
          folder / MANIFEST)

@@ -21,7 +21,7 @@ from tests.remotes.conftest import ROOT
 
 PULLED = (Artifacts.METRICS, Artifacts.DISTILLED)
 """What lies in artifacts/ of the quickstart."""
-LARGER = ("openmoji", "ufc-digits")
+LARGER = ("openmoji", "ufc-glyphs")
 """Profiles whose metrics lie there."""
 LARGEST = 60_000_000
 """Bytes; every clone has them."""

@@ -161,7 +161,7 @@ def test_comparisons_are_made_of_every_cell_and_say_not_run_without_records(tmp_
 
 
 def _ufc_workspace(root: Path) -> Path:
-    shutil.copyfile(ROOT / "profiles" / "ufc-digits" / "params.yaml", root / "params.yaml")
+    shutil.copyfile(ROOT / "profiles" / "ufc-glyphs" / "params.yaml", root / "params.yaml")
     return root
 
 

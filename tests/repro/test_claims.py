@@ -20,9 +20,9 @@ METRICS = "profiles/openmoji/metrics/held-out"
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clone with what git keeps of two workspaces."""
     root = tmp_path / "clone"
-    for name in ("paper/published", "profiles/openmoji/metrics", "profiles/ufc-digits/metrics", "conf/profiles"):
+    for name in ("paper/published", "profiles/openmoji/metrics", "profiles/ufc-glyphs/metrics", "conf/profiles"):
         shutil.copytree(ROOT / name, root / name)
-    for name in ("paper/claims.yaml", *(f"profiles/{name}/{file}" for name in ("openmoji", "ufc-digits")
+    for name in ("paper/claims.yaml", *(f"profiles/{name}/{file}" for name in ("openmoji", "ufc-glyphs")
                                         for file in ("params.yaml", "dvc.lock"))):
         shutil.copyfile(ROOT / name, root / name)
     (root / "src" / "repblend").mkdir(parents=True)

@@ -461,6 +461,6 @@ def test_the_plan_of_the_quickstart_is_its_stages(capsys: pytest.CaptureFixture,
     assert told.startswith(f"Profile quickstart, in {ROOT}, on device cpu\n")
     assert [line.split()[0] for line in told.splitlines()[3:8]] == [
         "prepare", "encode", "experts", "distill@repblend-50", "evaluate-distilled@repblend-50"]
-    assert main([], "ufc-digits") == 0 and "\nstudents " in capsys.readouterr().out
+    assert main([], "ufc-glyphs") == 0 and "\nstudents " in capsys.readouterr().out
     assert main(["no-such-stage"], "quickstart") == 1
     assert "it has no stage no-such-stage; expected some of settings, prepare" in capsys.readouterr().err

@@ -129,8 +129,8 @@ def released(command: str) -> UfcParams:
 
 
 def test_the_committed_workspace_is_what_the_default_profile_composes() -> None:
-    workspace = ROOT / "profiles" / "ufc-digits"
-    assert read_yaml(workspace / "params.yaml") == compose(ROOT, "ufc-digits")[1]
+    workspace = ROOT / "profiles" / "ufc-glyphs"
+    assert read_yaml(workspace / "params.yaml") == compose(ROOT, "ufc-glyphs")[1]
 
 
 def test_composed_parameters_survive_being_written() -> None:

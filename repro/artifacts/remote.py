@@ -8,6 +8,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -154,12 +155,28 @@ def checkout(repo: Any, paths: Sequence[Path]) -> None:
 
     if not paths:
         return
+    for path in paths:
+        remove_unfinished(path)
     try:
         repo.checkout([str(path) for path in paths])
     except DvcException as error:
         raise ValueError(f"DVC could not place the outputs in the workspace ({one_line(error)}). They are in its "
                          "cache. If you changed one, move it away (or lose it: `dvc checkout --force PATH`) and run "
                          "this again") from error
+
+
+UNFINISHED = re.compile(r"\.[A-Za-z0-9_-]{22}\.tmp")
+"""What DVC calls a file that it is writing, beside the one that it becomes (`dvc_objects.fs.utils.tmp_fname`)."""
+
+
+def remove_unfinished(output: Path) -> None:
+    """Remove what a DVC that was killed left inside of an output; the next one would take it for the user's.
+
+    No other process may be writing there: the caller holds the workspace.
+    """
+    files = output.rglob(".*.tmp") if output.is_dir() else output.parent.glob(".*.tmp")
+    for file in [file for file in files if UNFINISHED.fullmatch(file.name)]:
+        file.unlink()
 
 
 def _counting(count: Count) -> Any:

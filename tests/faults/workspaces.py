@@ -59,6 +59,7 @@ def multimodal() -> dict[str, Any]:
 
 def ufc() -> dict[str, Any]:
     text = params_text(DIGITS).replace("[alpha, beta]", "[convnet-small]").replace("[3, 10]", "[3]")
+    text = text.replace("seeds: [1]", "seeds: []")
     return YAML(typ="safe").load(text.replace("[alpha, resnet18]", "[convnet-small]"))
 
 

@@ -167,6 +167,16 @@ def test_a_file_that_rotted_in_the_workspace_is_removed_and_comes_back(published
     assert toy.contents(newcomer) == toy.contents(published.project)
 
 
+def test_what_a_killed_dvc_left_half_written_is_removed(published: Published, newcomer: Path) -> None:
+    assert toy.pulled(newcomer) == 0
+    for output, placed in (("features", "features/7.bin"), ("sets", SET)):
+        (newcomer / placed).unlink()
+        (newcomer / output / ".AgPQkiZGT3IdYIBQ_uua9A.tmp").write_bytes(b"half")
+        assert toy.pulled(newcomer) == 0
+    assert toy.contents(newcomer) == toy.contents(published.project)
+    assert [path for path in newcomer.rglob("*.tmp") if ".dvc" not in path.parts] == []
+
+
 def flip_and_protect(path: Path) -> None:
     flip(path)
     path.chmod(0o444)

@@ -97,7 +97,7 @@ def test_outputs_are_where_the_stages_write_them(stages: list) -> None:
 
 def test_regions_are_of_every_set_with_static_labels() -> None:
     cells = regions(read_ufc_params(ROOT / WORKSPACE / "params.yaml"))
-    expected = {(name, ipc) for name in SETS for ipc in (5, 10)}
+    expected = {(name + draw, ipc) for name in SETS for draw in ("", "+seed-1", "+seed-2") for ipc in (5, 10)}
     assert {(cell.set.method, cell.set.budget) for cell in cells} == expected
     assert {(cell.labels, cell.student) for cell in cells} == {("static", "convnet-small")}
 

@@ -19,7 +19,7 @@ test-gpu: .venv/.installed
 	$(BIN)/python -m pytest -m gpu -s tests/gpu
 
 test-faults: .venv/.installed
-	$(BIN)/python -m pytest -n auto --dist loadfile -m faults tests/faults
+	$(BIN)/python -m pytest -n auto --dist loadfile -m faults
 
 test-image: .venv/.installed
 	$(BIN)/python -m pytest -m image -s tests/container

@@ -23,6 +23,8 @@ from repro.workspace import only_run
 from tests.cluster.slurm import Cluster, slurm
 from tests.cluster.toy import Toy, wait_until
 
+pytestmark = pytest.mark.faults
+
 SLOW = ("python slow.py", ["a"])
 """Takes steps until a file `go` is beside its checkpoint, and goes on after the last one that is in there."""
 SLOW_PY = """\

@@ -18,7 +18,7 @@ from repro.profiles import Profile
 from repro.workspace import only_run
 from tests.cluster.toy import Toy
 
-pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to mount small disks")
+pytestmark = [pytest.mark.faults, pytest.mark.skipif(os.getuid() != 0, reason="needs root, to mount small disks")]
 REMEDY = "no space left. Free some disk space and run the same command again"
 KIB_OF_A_PAGE = 4
 Mount = Callable[[str, int], None]

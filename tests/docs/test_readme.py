@@ -110,6 +110,7 @@ def test_the_style_is_clean() -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.runs
 def test_the_recordings_agree_by_the_documented_command() -> None:
     recordings = sorted((ROOT / "tests/parity/recordings").glob("*.npz"))
     done = subprocess.run([sys.executable, "-m", "repro", "parity", *recordings], cwd=ROOT, capture_output=True,

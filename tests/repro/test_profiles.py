@@ -102,6 +102,7 @@ def test_an_unknown_profile_is_refused_with_those_there_are() -> None:
         profiles_of(ROOT, "flickr")
 
 
+@pytest.mark.runs
 def test_a_workspace_has_its_own_parameters_outputs_and_lock(clone: Workspace) -> None:
     folder = clone.folder / "profiles" / FLICKR
     assert read_params(folder / "params.yaml").heads.width == 16
@@ -111,6 +112,7 @@ def test_a_workspace_has_its_own_parameters_outputs_and_lock(clone: Workspace) -
     assert not (clone.folder / "features").exists() and not (clone.folder / "dvc.lock").exists()
 
 
+@pytest.mark.runs
 def test_the_report_has_ours_beside_the_published_numbers_and_says_what_was_not_run(clone: Workspace) -> None:
     folder = clone.folder / "profiles" / FLICKR
     with (folder / "paper/tables/published-flickr30k.csv").open() as lines:
@@ -126,11 +128,13 @@ def test_the_report_has_ours_beside_the_published_numbers_and_says_what_was_not_
     assert "the results on Flickr30K" in page and "FINDINGS" not in page
 
 
+@pytest.mark.runs
 def test_records_of_a_workspace_name_files_as_they_lie_in_it_and_the_clones_packages(clone: Workspace) -> None:
     found = read_json(clone.folder / "profiles" / FLICKR / "records/encode.json")["provenance"]
     assert list(found["inputs"]) == ["data/prepared/manifest.json"] and found["requirements_sha256"] is not None
 
 
+@pytest.mark.runs
 def test_outputs_of_a_workspace_are_for_dvc_and_the_rest_for_git(clone: Workspace) -> None:
     done = subprocess.run(["git", "ls-files", "--others", "--exclude-standard"], cwd=clone.folder, capture_output=True,
                           text=True, check=True)
@@ -139,6 +143,7 @@ def test_outputs_of_a_workspace_are_for_dvc_and_the_rest_for_git(clone: Workspac
         "dvc.lock", "dvc.yaml", "params.yaml", "metrics", "runs.jsonl"}
 
 
+@pytest.mark.runs
 def test_what_the_workspace_depends_on_is_there_or_made_by_it(clone: Workspace) -> None:
     folder = clone.folder / "profiles" / FLICKR
     with Repo(str(clone.folder)) as repo:
@@ -234,6 +239,7 @@ def test_a_suite_names_all_data_that_is_not_there_and_how_it_is_brought(
                                   for name, line in zip(SUITES["paper"], told, strict=True))
 
 
+@pytest.mark.runs
 def test_from_inside_a_workspace_the_clone_is_found(clone: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(clone.folder / "profiles" / FLICKR / "metrics")
     assert find_root() == clone.folder

@@ -21,6 +21,8 @@ from repro.profiles import compose
 from tests import shaped
 from tests.tiny import ROOT
 
+pytestmark = pytest.mark.runs
+
 SMALL = ("compute.threads=1", "compute.device=cpu", "data.image_size=32",
          "encode.image_encoder=efficientnet_lite0",
          "encode.text_encoder=all-MiniLM-L6-v2", "encode.views.num=1", "heads.width=16", "experts.num=1",

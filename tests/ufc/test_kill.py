@@ -8,11 +8,15 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from repblend.streams import stream
 from repblend.tensors import read_tensors
 from repblend.ufc.__main__ import main
 from repblend.ufc.networks import build
 from repblend.ufc.training import write_teacher
+
+pytestmark = pytest.mark.faults
 
 ROOT = Path(__file__).parents[2]
 COMMAND = ["cifar", "--dataset", "digits", "--M", "1", "--ipc", "2", "--iteration", "300", "--jitter", "1",

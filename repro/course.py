@@ -105,8 +105,8 @@ def known_seconds(path: Path) -> dict[str, float]:
     """
     try:
         runs = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-        return {run["stage"]: float(run["wall_seconds"]) for run in runs if "resumed" not in run or not run["resumed"]}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {run["stage"]: float(run["wall_seconds"]) for run in runs if not run.get("resumed")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 

@@ -16,8 +16,6 @@ from docker.models.containers import Container
 from tests.container.conftest import short_folder, start_engine, unavailable, wait_for_engine
 from tests.container.toy import PATIENCE_S, Toy, wait_until
 
-pytestmark = pytest.mark.runs
-
 GO_ON = "run the same command to go on"
 AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 

@@ -2,11 +2,7 @@
 
 import json
 
-import pytest
-
 from tests.container.toy import Toy
-
-pytestmark = pytest.mark.runs
 
 WRITTEN_OVER = (".dvc/config", ".git/config", ".git/HEAD", "repro/cli.py", "repro/doctor.py", "src/repblend/store.py",
                 "params.yaml", "dvc.yaml", "conf/multimodal.dvc.yaml", "requirements/lock.txt", "docker/contents.json")

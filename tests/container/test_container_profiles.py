@@ -9,8 +9,6 @@ from repro.pipeline import yaml_text
 from tests.container.toy import Toy
 from tests.tiny import tiny_content
 
-pytestmark = pytest.mark.runs
-
 PROFILE = "mine"
 
 

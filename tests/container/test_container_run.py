@@ -18,8 +18,6 @@ from repblend.runtime.processes import only_writer
 from repro.workspace import workspace_environment
 from tests.container.toy import Toy, wait_until
 
-pytestmark = pytest.mark.runs
-
 LOOPBACK_ALONE = "lo\n"
 INSIDE = ("(id -u; id -g; ls /sys/class/net; pwd; touch /x || echo read-only; grep CapEff /proc/self/status) "
           "> records/inside.txt")

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from repblend.matching.losses import LOSSES, cosine_logits, logit_slope
+from repblend.matching.losses import LOSSES, at_targets, cosine_logits
 from repblend.matching.similarity import FullSimilarity, IdentitySimilarity, LowRankSimilarity
 
 
@@ -41,15 +41,17 @@ def test_slopes_and_their_derivatives_are_those_of_autograd(loss: str, shared: b
     logits = (6 * torch.randn(3, 5, 5, generator=draws, dtype=torch.float64)).requires_grad_()
     targets = torch.rand(*(() if shared else (3,)), 5, 5, generator=draws, dtype=torch.float64).requires_grad_()
     (expected,) = torch.autograd.grad(LOSSES[loss](logits, targets).sum(), logits, create_graph=True)
-    found = logit_slope(LOSSES[loss], logits, targets)
+    found = at_targets(LOSSES[loss], targets).slope(logits)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
     direction = torch.randn(3, 5, 5, generator=draws, dtype=torch.float64)
     for a, b in zip(*(torch.autograd.grad((each * direction).sum(), [logits, targets]) for each in (found, expected)),
                     strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
-    plain = logit_slope(LOSSES[loss], logits.detach(), targets.detach())
+    plain = at_targets(LOSSES[loss], targets.detach()).slope(logits.detach())
     torch.testing.assert_close(plain, expected.detach(), rtol=1e-9, atol=1e-12)
     assert not plain.requires_grad
+    value, slope = at_targets(LOSSES[loss], targets.detach()).value_and_slope(logits.detach())
+    assert torch.equal(value, LOSSES[loss](logits, targets)) and torch.equal(slope, plain)
 
 
 def test_bce_refuses_targets_outside_the_unit_interval() -> None:

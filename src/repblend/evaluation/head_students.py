@@ -30,7 +30,7 @@ from repblend.encoders.heads import HeadSpec
 from repblend.encoders.later_layers import LaterLayers
 from repblend.evaluation.student import LR_DECAY, EpochMasks, OnEpoch, Recipe, check_losses, no_dropout
 from repblend.experts.training import Descent
-from repblend.matching.losses import LOSSES, FixedTargets, in_units
+from repblend.matching.losses import LOSSES, at_targets, in_units
 from repblend.matching.student import Masks, PerModality
 
 
@@ -84,7 +84,7 @@ class HeadStudents:
         """
         self._rows, self._targets, self._heads, self._recipe = rows, targets, heads, recipe
         self._loss = LOSSES[recipe.loss]
-        self._whole_set = FixedTargets(self._loss, targets)
+        self._whole_set = at_targets(self._loss, targets)
         sizes = [spec.sizes[0] for spec in heads]
         num_students = len(initial.img)
         self._weights = [flats[:, :size].unflatten(1, (spec.d, spec.d_in))  # W(0), (S, D, D_in)
@@ -116,7 +116,7 @@ class HeadStudents:
         place = (slice(None),) if whole else (self._heads_number, rows.repeat(2, 1))
         objective = self._whole_set
         if not whole:
-            objective = FixedTargets(self._loss, self._targets[rows[:, :, None], rows[:, None, :]])
+            objective = at_targets(self._loss, self._targets[rows[:, :, None], rows[:, None, :]])
         kept = None
         if masks.img is not None and masks.txt is not None:
             kept = torch.cat([masks.img, masks.txt]).to(self._made.dtype) / (1 - self._heads[0].dropout)

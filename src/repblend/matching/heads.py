@@ -32,7 +32,7 @@ from repblend.encoders.heads import HeadSpec
 from repblend.encoders.later_layers import Backward, Forward, LaterLayers
 from repblend.matching.blending import Noise
 from repblend.matching.gradient import Matched, Normaliser, Segment, pulled_back
-from repblend.matching.losses import in_units, logit_slope
+from repblend.matching.losses import at_targets, in_units
 from repblend.matching.similarity import Similarity
 from repblend.matching.student import InnerStep, Masks, PerModality, StudentLoss, SyntheticData
 
@@ -237,7 +237,7 @@ class LossGraph(NamedTuple):
         images, texts = units.chunk(2)
         logits = (images @ texts.mT).div_(objective.temperature).requires_grad_()
         targets = targets.detach().requires_grad_()
-        return cls(logits, targets, logit_slope(objective.loss, logits, targets))
+        return cls(logits, targets, at_targets(objective.loss, targets).slope(logits))
 
     def in_units(self, units: Tensor, objective: StudentLoss) -> tuple[Tensor, Tensor]:
         """Return the gradient in the unit embeddings, (H, B, D), and its product with each, (H, B, 1)."""

@@ -133,55 +133,73 @@ LOSSES: dict[str, Loss] = {"kl": kl, "bce": bce, "wbce": wbce, "infonce": infonc
 """Every loss by its name in `params.yaml`."""
 
 
-# Gradients in the logits, written out: a quarter of autograd's time on matrices as small as these, and differentiable
-# once more without a graph of a backward pass.
+# Gradients in the logits, written out where it pays: a quarter of autograd's time on matrices as small as these, and
+# differentiable once more without a graph of a backward pass.
+
+
+class AtTargets:
+    """A loss at given targets, and its gradient in the logits, by autograd.
+
+    Many batches of logits may share the targets: what follows from these alone is computed once.
+    """
+
+    def __init__(self, loss: Loss, target: Tensor) -> None:
+        self._loss, self._target = loss, target
+
+    def slope(self, logits: Tensor) -> Tensor:
+        """Return the gradient in the logits, (..., B, B), each batch's own.
+
+        It is a function of logits and targets that can be differentiated once more, as far as they require a gradient.
+        """
+        again = torch.is_grad_enabled() and (logits.requires_grad or self._target.requires_grad)
+        with torch.enable_grad():
+            leaf = logits if logits.requires_grad else logits.detach().requires_grad_()
+            return torch.autograd.grad(self._loss(leaf, self._target).sum(), leaf, create_graph=again)[0]
+
+    def value_and_slope(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the losses, (...), and the gradient; the same bits as apart."""
+        return self._loss(logits, self._target), self.slope(logits)
+
+
+class _WeightedBceAtTargets(AtTargets):
+    """`wbce`, whose value and gradient share the probabilities."""
+
+    def __init__(self, loss: Loss, target: Tensor) -> None:
+        super().__init__(loss, target)
+        self._weights = _weighted(target)
+
+    def slope(self, logits: Tensor) -> Tensor:
+        return _weighted_bce_slope(_Probabilities.of(logits), *self._weights)
+
+    def value_and_slope(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        found = _Probabilities.of(logits)
+        return _weighted_bce(found, *self._weights), _weighted_bce_slope(found, *self._weights)
 
 
 def _weighted_bce_slope(found: _Probabilities, right: Tensor, wrong: Tensor) -> Tensor:
     return found.of_pair * found.of_none * (wrong / found.safe_none - right / found.safe_pair)
 
 
-def infonce_slope(logits: Tensor, rows: Tensor, columns: Tensor, twice: Tensor) -> Tensor:
-    """Return the gradient of `infonce` in the logits, (..., B, B), from what `_sums` makes of the targets."""
-    surplus = rows * torch.softmax(logits, dim=-1) + columns * torch.softmax(logits, dim=-2) - twice
-    return surplus / (2 * logits.shape[-1])
-
-
-def _sums(target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return target.sum(dim=-1, keepdim=True), target.sum(dim=-2, keepdim=True), 2 * target
-
-
-def logit_slope(loss: Loss, logits: Tensor, target: Tensor) -> Tensor:
-    """Return the gradient of a loss of `LOSSES` in the logits, (..., B, B), each batch's own.
-
-    It is a function of both that can be differentiated once more, as far as they require a gradient themselves.
-    """
-    if loss is wbce:
-        return _weighted_bce_slope(_Probabilities.of(logits), *_weighted(target))
-    if loss is infonce:
-        return infonce_slope(logits, *_sums(target))
-    again = torch.is_grad_enabled() and (logits.requires_grad or target.requires_grad)
-    with torch.enable_grad():
-        leaf = logits if logits.requires_grad else logits.detach().requires_grad_()
-        return torch.autograd.grad(loss(leaf, target).sum(), leaf, create_graph=again)[0]
-
-
-class FixedTargets:
-    """A loss at targets that many batches of logits share: what follows from them alone is computed once."""
+class _InfoNceAtTargets(AtTargets):
+    """`infonce`: each softmax times its targets' sum, less the targets."""
 
     def __init__(self, loss: Loss, target: Tensor) -> None:
-        self._loss, self._target = loss, target
-        self._weights = _weighted(target) if loss is wbce else _sums(target) if loss is infonce else ()
+        super().__init__(loss, target)
+        self._rows, self._columns = target.sum(dim=-1, keepdim=True), target.sum(dim=-2, keepdim=True)
+        self._twice = 2 * target
 
-    def value_and_slope(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the losses, (...), and their gradients in the logits, (..., B, B); the same bits as apart."""
-        if self._loss is wbce:
-            found = _Probabilities.of(logits)
-            return _weighted_bce(found, *self._weights), _weighted_bce_slope(found, *self._weights)
-        value = self._loss(logits, self._target)
-        if self._loss is infonce:
-            return value, infonce_slope(logits, *self._weights)
-        return value, logit_slope(self._loss, logits, self._target)
+    def slope(self, logits: Tensor) -> Tensor:
+        surplus = (self._rows * torch.softmax(logits, dim=-1) + self._columns * torch.softmax(logits, dim=-2)
+                   - self._twice)
+        return surplus / (2 * logits.shape[-1])
+
+
+_WRITTEN_OUT: dict[Loss, type[AtTargets]] = {wbce: _WeightedBceAtTargets, infonce: _InfoNceAtTargets}
+
+
+def at_targets(loss: Loss, target: Tensor) -> AtTargets:
+    """Return a loss of `LOSSES` at targets (..., B, B), with its gradient as it is computed fastest."""
+    return _WRITTEN_OUT.get(loss, AtTargets)(loss, target)
 
 
 def in_units(units: Tensor, logits: Tensor, slope: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -29,6 +29,9 @@ TOGETHER = ("end_to_end", "container", "report")
 """Folders whose tests share a workspace, an engine or a report. They take longest, so they start first."""
 
 
+PARTS = ("runs", "image", "faults", "cluster", "gpu")
+"""The markers of the tests that `make test` leaves to targets of their own."""
+
 DISK_GB = {"": 3, "faults": 1, "gpu": 1, "image": 14}
 """What the tests with a marker, or those without one, write to the disk of temporary files at most, in 10^9 bytes. It
 is a gigabyte less where /dev/shm takes the container engine."""
@@ -68,9 +71,16 @@ def group(nodeid: str) -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a container engine, as whole runs are marked, and let the slow folders start first."""
+    """Mark what needs a container engine, as whole runs are marked, and let the slow folders start first.
+
+    Raises:
+        pytest.UsageError: a test belongs to two parts, and would run twice.
+    """
     for item in items:
-        if "engine" in getattr(item, "fixturenames", ()):
+        parts = [part for part in PARTS if item.get_closest_marker(part)]
+        if len(parts) > 1:
+            raise pytest.UsageError(f"{item.nodeid} is marked {' and '.join(parts)}: each test belongs to one part")
+        if not parts and "engine" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.runs)
     items.sort(key=lambda item: group(item.nodeid) not in TOGETHER)
 

@@ -150,8 +150,6 @@ def child(known: dict[str, Any], request: dict[str, Any], output: int) -> None:
         os.chdir(folder)
         tempfile.tempdir = str(folder / "tmp")
         (folder / "tmp").mkdir(exist_ok=True)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
         if request["clock"]:
             shift_clock(*request["clock"])
         kind, point = request["fault"] or (None, None)
@@ -159,6 +157,7 @@ def child(known: dict[str, Any], request: dict[str, Any], output: int) -> None:
         points = arm(folder, Fault(kind, Point(*point)) if point else None,
                      lambda: os.close(make(f"{notes}.hit", os.O_CREAT | os.O_WRONLY)))
         first, *words = request["command"]
+        begin_to_listen()
         try:
             code = known[first](*words)
         except SystemExit as end:
@@ -172,6 +171,15 @@ def child(known: dict[str, Any], request: dict[str, Any], output: int) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def begin_to_listen() -> None:
+    """Let signals reach the command from here on; one that came before ends this process as it would an interpreter
+    that has not come to the command's first line yet.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def files_in(folder: str) -> dict[str, int]:

@@ -18,7 +18,7 @@ from tests.remotes.servers import free_port
 
 PACKAGES = "slurmctld, slurmd, slurm-client, munge"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel", "srun")
-PATIENCE_S = 60
+PATIENCE_S = 300
 CONF = """\
 ClusterName=one
 SlurmctldHost={host}(127.0.0.1)

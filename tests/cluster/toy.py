@@ -16,7 +16,8 @@ from repro.pipeline import yaml_text
 
 ROOT = Path(__file__).parents[2]
 SOURCES = shutil.ignore_patterns("*.egg-info")
-PATIENCE_S = 60
+PATIENCE_S = 300
+"""How long a test waits for what has to come: on a busy machine, a start of Python alone may take many seconds."""
 EXPERTS = '''\
 """Trains three experts, or with --only one of them, in checkpoints of the shared workspace."""
 import os, sys, time

@@ -10,7 +10,7 @@ import pytest
 from tests.docs.documents import ROOT
 
 PARTS = {"install": "install", "servers": "", "lint": "lint", "test": "test", "runs": "test-runs",
-         "faults": "test-faults", "cluster": "test-cluster", "image": "test-image"}
+         "faults": "test-faults", "cluster": "test-cluster", "image": "test-image", "gpu": "test-gpu"}
 """Part -> what it makes."""
 
 

@@ -92,9 +92,9 @@ def run(folder: Path, device: str, first: int = 0, last: int | None = None) -> N
         prepare_gpu("float32")
     elif device == "cuda":
         torch.cuda.get_device_name = lambda: "Pretended"
-    # Whatever was on a pretended GPU stays in memory until its end, so every stage has one of its own. The processor that
-    # it is compared with has one as well, and leaves it empty: while operations are watched, autograd writes some second
-    # derivatives out in another order.
+    # Whatever was on a pretended GPU stays in memory until its end, so every stage has one of its own. The processor
+    # that it is compared with has one as well, and leaves it empty: while operations are watched, autograd writes some
+    # second derivatives out in another order.
     pretended = contextlib.nullcontext if torch.cuda.is_available() else pretend_gpu
     for module, cell in STAGES[first:last]:
         print(module.__name__, cell or "", flush=True)

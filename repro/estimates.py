@@ -50,7 +50,7 @@ from repro.artifacts.remote import dvc_repository
 from repro.fetch.datasets import how_to_bring
 from repro.fetch.download import size_in_words
 from repro.pipeline import KINDS
-from repro.workspace import MARKER
+from repro.workspace import named_stages
 
 # What `repro run` would do with each stage: nothing, bring it from the cache, or run it. Nothing is written.
 
@@ -95,12 +95,9 @@ def planned_stages(workspace: Path, targets: Iterable[str], settings: Mapping[Pa
 
     with dvc_repository(workspace) as repo, repo.lock:
         stages = {stage.name: stage for stage in repo.index.stages}
-        if unknown := set(targets) - set(stages):
-            raise ValueError(f"{workspace / MARKER}: it has no stage {', '.join(sorted(unknown))}; expected some of "
-                             f"{', '.join(stages)}")
         graph, made = repo.index.graph, {Path(out.fs_path) for stage in stages.values() for out in stage.outs}
         planned: dict[str, PlannedStage] = {}
-        for stage in plan_repro(graph, [stages[name] for name in targets or stages]):
+        for stage in plan_repro(graph, [stages[name] for name in named_stages(workspace, stages, targets)]):
             words = stage.cmd.split()[3:]  # of: python -m PACKAGE MODULE [CELL]
             if words and stage.name != SETTINGS:
                 needs = tuple(before.name for before in graph.successors(stage) if before.name in planned)

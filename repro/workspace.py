@@ -215,6 +215,23 @@ def cache_of(root: Path) -> Path:
 # How commands run.
 
 
+def named_stages(workspace: Path, stages: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Return the stages that names stand for, all if there are none: `distill` is every `distill@METHOD-BUDGET`.
+
+    Raises:
+        ValueError: a name is no stage's.
+    """
+    kinds: dict[str, list[str]] = {}
+    for stage in stages:
+        kinds.setdefault(stage.partition("@")[0], []).append(stage)
+    known = kinds | {stage: [stage] for several in kinds.values() for stage in several}
+    names = list(names)
+    if unknown := set(names) - set(known):
+        raise ValueError(f"{workspace / MARKER}: it has no stage {', '.join(sorted(unknown))}; expected some of "
+                         f"{', '.join(kinds)}, or single ones, as {max(known, key=len)}")
+    return list(dict.fromkeys(stage for name in names or kinds for stage in known[name]))
+
+
 def environment() -> Mapping[str, str]:
     """Return the environment for stages: this Python first on the path, and no model hub."""
     binaries = str(Path(sys.executable).parent)

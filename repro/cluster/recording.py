@@ -17,7 +17,7 @@ from repblend.runtime.locked import LOCK
 from repblend.store import fingerprint, write_bytes
 from repro.artifacts.remote import one_line
 from repro.guarded_dvc import loading_only, lock_entries, lock_text, write_changed_stages, write_files_whole
-from repro.workspace import MARKER
+from repro.workspace import named_stages
 
 
 class NotComputed(Exception):
@@ -49,10 +49,7 @@ def open_pipeline(workspace: Path, targets: Sequence[str]) -> "Iterator[Recorder
         with repo:
             with contextlib.chdir(workspace), loading_only(workspace), repo.lock:
                 stages, graph = {stage.name: stage for stage in repo.index.stages}, repo.index.graph
-            if unknown := set(targets) - set(stages):
-                raise ValueError(f"{workspace / MARKER}: it has no stage {', '.join(sorted(unknown))}; expected some "
-                                 f"of {', '.join(stages)}")
-            planned = plan_repro(graph, [stages[name] for name in targets or stages])
+            planned = plan_repro(graph, [stages[name] for name in named_stages(workspace, stages, targets)])
             names = {stage.name for stage in planned}
             needs = {stage.name: [before.name for before in graph.successors(stage) if before.name in names]
                      for stage in planned}

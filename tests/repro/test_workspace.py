@@ -10,7 +10,7 @@ from repblend.params.reading import read_yaml
 from repblend.runtime.processes import only_writer
 from repblend.store import refuse_links, write_bytes
 from repro.pipeline import KINDS, _outputs
-from repro.workspace import WRITTEN, forget_killed, inside_of, lend, only_run, take_back
+from repro.workspace import WRITTEN, forget_killed, inside_of, lend, named_stages, only_run, take_back
 
 ROOT = Path(__file__).parents[2]
 
@@ -147,3 +147,13 @@ def test_outputs_on_another_disk_are_refused_before_anything_is_moved(clone: Pat
     with pytest.raises(ValueError, match="metrics: lies on another disk than the clone"):
         lend(clone)
     assert (clone / "features/train").exists() and not inside_of(clone).exists()
+
+
+def test_a_kind_of_stage_stands_for_all_of_its_cells(tmp_path: Path) -> None:
+    stages = ["encode", "distill@lors-50", "distill@lors-100", "evaluate@lors-50"]
+    assert named_stages(tmp_path, stages, []) == stages
+    assert named_stages(tmp_path, stages, ["evaluate@lors-50", "distill", "distill@lors-100"]) == [
+        "evaluate@lors-50", "distill@lors-50", "distill@lors-100"]
+    with pytest.raises(ValueError, match="it has no stage dist, lors-50; expected some of encode, distill, "
+                                         "evaluate, or single ones, as distill@lors-100"):
+        named_stages(tmp_path, stages, ["lors-50", "dist"])

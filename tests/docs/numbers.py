@@ -12,6 +12,7 @@ import json
 import re
 import statistics
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -70,10 +71,14 @@ def runs(workspace: Path) -> list[JSON]:
 
 
 def minutes(workspace: Path) -> float:
-    """Return how long all stages took, one after the other; raises `ValueError` if one ran in parts."""
+    """Return how long stages ran, those side by side counted once; raises `ValueError` if one ran in parts."""
     if stopped := [run["stage"] for run in runs(workspace) if run.get("resumed")]:
         raise ValueError(f"{workspace}/runs.jsonl: {', '.join(stopped)} ran in parts. Run them again without a stop")
-    return sum(run["wall_seconds"] for run in runs(workspace)) / 60
+    total = until = 0.0
+    for begin, end in sorted((begin := datetime.fromisoformat(run["started"]).timestamp(), begin + run["wall_seconds"])
+                             for run in runs(workspace)):
+        total, until = total + max(0.0, end - max(begin, until)), max(until, end)
+    return total / 60
 
 
 def gigabytes(workspace: Path) -> str:

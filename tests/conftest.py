@@ -12,12 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from repblend.runtime.harness import common_instructions
+
+os.environ.update(common_instructions())  # before torch is there
 import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["DVC_NO_ANALYTICS"] = "1"  # repositories that tests make have no settings of ours
 os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["OMP_WAIT_POLICY"] = "passive"  # stages may take two threads each, beside one another
+os.environ["GOMP_SPINCOUNT"] = "0"  # stages may take two threads each, beside one another
 os.environ["REPRO_ENGINE"] = "local"  # those of containers say so themselves
 
 

@@ -31,8 +31,25 @@ OUTPUT = (1, 2)
 """Descriptors of standard output and standard error."""
 
 
+COMMON_INSTRUCTIONS = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+"""What PyTorch, oneDNN and MKL may use at most of a processor that has AVX-512."""
+
+
+def common_instructions(cpu_info: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
+    """Return the variables that keep sums as they are without AVX-512, where it is there.
+
+    In its wider registers sums are taken in another order, and a distillation carries a last bit far: two generations
+    of one make of processor differed by half a point of recall, and now give the same bytes.
+    """
+    try:
+        return COMMON_INSTRUCTIONS if "avx512f" in cpu_info.read_text().split() else {}
+    except OSError:  # not Linux
+        return {}
+
+
 def prepare_process() -> None:
     """Set what libraries read when they are first imported; call this first of all."""
+    os.environ.update(common_instructions())
     gc.disable()  # until all is imported: nothing of it is garbage
     keep_freed_memory()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -187,13 +187,14 @@ def findings() -> Iterator[Bound]:
         "repblend", "repblend+start-1", "repblend-with-noise+low", "repblend-with-noise+middle",
         "repblend-with-noise+high", "repblend+rank-40", "repblend+rank-2"))
     yield say("(`max_start` 1) gives {} at 50 pairs, more than the chosen 3 with {}. The search", start, plain)
-    yield say("as well as blending ({} and {} against {}); strong noise, as large as the representations themselves, "
+    yield say("better than blending ({} and {} against {}); strong noise, as large as the representations themselves, "
               "ruins the set ({})", weak, middle, plain, strong)
     yield say("More rank is not better (40: {}; 10: {}; 2: {})", more, plain, less)
     alike = partial(measured, name="intra_modal_similarity_img")
     noise = sorted(alike(f"repblend-with-noise+{level}-50") for level in ("low", "middle", "high"))
-    yield say("images are less alike ({}) than without any perturbation ({}) or with noise ({} to {})",
+    yield say("images are less alike ({}) than without any perturbation ({}), and with noise {} to {}, the",
               alike("repblend-50"), alike("repblend-without-blending-50"), noise[0], noise[-1])
+    yield from blending()
     with (ROOT / "paper/studies/by-hand.csv").open(encoding="utf-8", newline="") as file:
         tried = {(row["pixels"], row["iteration"]): row for row in csv.DictReader(file)}
     early, late, other = tried["plain", "40"], tried["plain", "120"], tried["frequencies", "120"]
@@ -203,6 +204,25 @@ def findings() -> Iterator[Bound]:
         f"{float(row['last']):.1f}" for row in (other, late)))
     yield from wide_search()
     yield from released_code()
+
+
+def blending() -> Iterator[Bound]:
+    """Yield what paper/FINDINGS.md says of both arms of blending in two regimes."""
+    say, arms = partial(bind, "paper/FINDINGS.md"), ("repblend", "repblend-without-blending")
+    for words, regime, budget in (("this project's settings, 50 pairs", "", 50),
+                                  ("this project's settings, 100 pairs", "", 100),
+                                  ("`published`, 50 pairs", "+published", 50)):
+        yield say(f"| {words} | {{}}, {{}}, {{}} | {{}}, {{}}, {{}} |", *(
+            mean(OPENMOJI, f"{arm}{regime}{seed}-{budget}") for arm in arms for seed in ("", "+seed-1", "+seed-2")))
+    yield say("| `published`, 200 pairs (one set) | {} | {} |", *(
+        mean(OPENMOJI, f"{arm}+published-200") for arm in arms))
+    alike, gap = (partial(measured, name=name) for name in ("intra_modal_similarity_img", "modality_gap"))
+    before = record(OPENMOJI, "distill/repblend+published-50")["course"]["checkpoints"]["intra_modal_similarity_img"][0]
+    yield say("with blending than without, {} against {} in "
+              "the paper's regime ({} before the first) and {} against {} in ours; the gap between "
+              "modalities is {} against {} and {} against {}. Where", *(alike(f"{arm}+published-50") for arm in arms),
+              f"{before:.3f}", *(alike(f"{arm}-50") for arm in arms),
+              *(gap(f"{arm}{regime}-50") for regime in ("+published", "") for arm in arms))
 
 
 def wide_search() -> Iterator[Bound]:

@@ -10,6 +10,7 @@ from repblend.params.reading import read_yaml
 from repblend.report.claims import read_entries
 from repro import claims
 from repro.claims import claims_of
+from repro.pipeline import yaml_text
 from repro.profiles import opened
 from tests.report.synthetic import ROOT
 
@@ -36,11 +37,11 @@ def found(clone: Path, name: str = "openmoji") -> dict[str, claims.Claim]:
 
 
 def test_committed_metrics_stand_in_for_records(clone: Path) -> None:
-    trial = next(each for each in found(clone)["repblend-over-lors"].trials if each.where == "100 pairs")
-    first, second = (json.loads((clone / METRICS / f"{name}-100.json").read_text()) for name in ("repblend", "lors"))
+    trial = next(each for each in found(clone)["repblend-over-lors"].trials if each.where == "200 pairs")
+    first, second = (json.loads((clone / METRICS / f"{name}-200.json").read_text()) for name in ("repblend", "lors"))
     assert trial.effect and trial.effect.estimate == pytest.approx(first["mean"] - second["mean"])
     assert trial.effect.between_students == pytest.approx((first["mean_std"]**2 + second["mean_std"]**2) ** 0.5)
-    assert trial.files == ("metrics/held-out/repblend-100.json", "metrics/held-out/lors-100.json")
+    assert trial.files == ("metrics/held-out/repblend-200.json", "metrics/held-out/lors-200.json")
 
 
 def test_bytes_of_trajectories_are_those_of_the_lock(clone: Path) -> None:
@@ -71,8 +72,11 @@ def test_without_a_lock_a_metrics_file_is_read_as_its_type(clone: Path) -> None:
 
 
 def test_metrics_that_the_lock_does_not_know_are_left_out(clone: Path) -> None:
-    shutil.copyfile(clone / METRICS / "lors-100.json", clone / METRICS / "lors+seed-1-100.json")
-    assert found(clone)["repblend-over-lors"].trials[2].sets == (1, 1)
+    path = clone / "profiles/openmoji/dvc.lock"
+    content, (first, second) = read_yaml(path), found(clone)["repblend-over-lors"].trials[2].sets
+    del content["stages"]["evaluate-seed@repblend-1-100"]
+    path.write_text(yaml_text(content))
+    assert found(clone)["repblend-over-lors"].trials[2].sets == (first - 1, second)
 
 
 def test_every_claim_is_printed_for_each_of_its_workspaces(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -216,6 +216,12 @@ def blending() -> Iterator[Bound]:
             mean(OPENMOJI, f"{arm}{regime}{seed}-{budget}") for arm in arms for seed in ("", "+seed-1", "+seed-2")))
     yield say("| `published`, 200 pairs (one set) | {} | {} |", *(
         mean(OPENMOJI, f"{arm}+published-200") for arm in arms))
+    random, labels, texts, everything, pixels, only_texts = (mean(OPENMOJI, f"{cell}-50") for cell in (
+        "random", "repblend+fixed-pairs", "repblend+fixed-pixels", "repblend", "repblend+only-pixels",
+        "repblend+only-texts"))
+    yield say("Random pairs give {}, with a learned similarity and rates {}, with texts as well {}, and all that "
+              "RepBlend learns {}: the pixels carry the last {}. Alone they give {}, texts alone {} (one set",
+              random, labels, texts, everything, f"{float(everything) - float(texts):.1f}", pixels, only_texts)
     alike, gap = (partial(measured, name=name) for name in ("intra_modal_similarity_img", "modality_gap"))
     before = record(OPENMOJI, "distill/repblend+published-50")["course"]["checkpoints"]["intra_modal_similarity_img"][0]
     yield say("with blending than without, {} against {} in "

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.toy import PATIENCE_S
 from tests.remotes.servers import free_port
 
 PACKAGES = "slurmctld, slurmd, slurm-client, munge"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel", "srun")
-PATIENCE_S = 300
 CONF = """\
 ClusterName=one
 SlurmctldHost={host}(127.0.0.1)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from repblend.encoders.depthwise import Depthwise
 from repblend.store import check_sha256
 
 STEM, FEATURES = 32, 1280
@@ -100,9 +101,14 @@ class LiteBlock(nn.Sequential):
 
 
 def _convolution(d_in: int, d_out: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    kind = nn.Conv2d if stride == 1 else Conv2dSame
-    return [kind(d_in, d_out, kernel, stride, padding=kernel // 2 if stride == 1 else 0, groups=groups, bias=False),
-            nn.BatchNorm2d(d_out, eps=BATCH_NORM_EPSILON), ReLU6()]
+    convolution: nn.Module
+    if stride > 1:
+        convolution = Conv2dSame(d_in, d_out, kernel, stride, groups=groups, bias=False)
+    elif groups > 1:
+        convolution = Depthwise(d_in, kernel, padding=kernel // 2)
+    else:
+        convolution = nn.Conv2d(d_in, d_out, kernel, padding=kernel // 2, bias=False)
+    return [convolution, nn.BatchNorm2d(d_out, eps=BATCH_NORM_EPSILON), ReLU6()]
 
 
 class ReLU6(nn.Module):

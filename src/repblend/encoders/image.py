@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-FOLDABLE = ("Conv2d", "Conv2dSame")
+FOLDABLE = ("Conv2d", "Conv2dSame", "Depthwise")
 """Names of convolutions that use their weights as they are: PyTorch's, timm's (which is not imported for this) and
 ours. Others standardise their weights first, so nothing can be folded into them."""
 

@@ -395,7 +395,7 @@ def _run_name(stage: LockedStage) -> str:
 
 def _machines(results: Results, stages: Collection[str] | None = None) -> str:
     """Return what stages ran on."""
-    return ", ".join(sorted({run.gpu.name if run.gpu else run.machine.processor for name, run in results.runs.items()
+    return ", ".join(sorted({run.computed_on for name, run in results.runs.items()
                              if stages is None or name in stages})) or "an unknown machine"
 
 

@@ -7,8 +7,6 @@ workspace has what was found; `repro plan` reads it.
 
 import importlib.metadata
 import json
-import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -38,10 +36,9 @@ from repblend.costs import (
     setting_of,
 )
 from repblend.params import Params
-from repblend.records.base import Machine
 from repblend.report.table import in_columns
 from repblend.runtime.harness import prepare_process
-from repblend.runtime.provenance import processor
+from repblend.runtime.provenance import machine_here, processor
 from repblend.store import JSON
 from repro.profiles import Profile, profiles_of
 from repro.workspace import find_root, workspace_environment
@@ -107,7 +104,7 @@ def rehearse(profile: Profile, steps: int, seconds: float, limit: float, words: 
         shutil.rmtree(left_over)
     path = profile.workspace / REHEARSAL
     rehearsal = Rehearsal(setting=setting_of(params), device=gpu if params.compute.device == "cuda" else processor(),
-                          machine=Machine(processor=processor(), cores=os.cpu_count(), system=platform.platform()),
+                          machine=machine_here(),
                           torch=importlib.metadata.version("torch"), found=[])
     if path.is_file() and (before := Rehearsal.read(path)).setting == rehearsal.setting:
         rehearsal = rehearsal.model_copy(update={"found": before.found})

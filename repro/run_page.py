@@ -118,7 +118,7 @@ def write_run_page(workspace: Path) -> None:
     machines: dict[tuple[str, str], list[Run]] = {}
     for run in read_runs(workspace / "runs.jsonl"):
         commit = f"{run.commit or 'unknown'}{', with changes' if run.dirty else ''}"
-        machines.setdefault((run.gpu.name if run.gpu else run.machine.processor, commit), []).append(run)
+        machines.setdefault((run.computed_on, commit), []).append(run)
     page = pages.from_string(PAGE_TEMPLATE).render(
         machines=machines,
         container=record(ContainerRun, CONTAINER, "repro run --engine docker"),

@@ -127,6 +127,8 @@ class Machine(Record):
     """Where a stage ran."""
 
     processor: str
+    generation: str | None = None
+    """What tells processors of one name apart, `family 25, model 17`; lines that are older than this key lack it."""
     cores: int | None
     system: str
 
@@ -159,6 +161,14 @@ class Run(Record):
     machine: Machine
     python: str
     gpu: GpuUse | None = None
+
+    @property
+    def computed_on(self) -> str:
+        """The GPU's name, or the processor's with its generation."""
+        if self.gpu:
+            return self.gpu.name
+        machine = self.machine
+        return f"{machine.processor} ({machine.generation})" if machine.generation else machine.processor
 
 
 class Imported(Record):

@@ -203,8 +203,7 @@ def origin_html(root: Path, sources: Mapping[str, Traced], profile: str | None) 
     """
     made = [record.provenance for record in sources.values()]
     stages = {each.stage if each.cell is None else f"{each.stage}@{each.cell}" for each in made}
-    machines = sorted({run.gpu.name if run.gpu else run.machine.processor
-                       for run in read_runs(root / "runs.jsonl") if run.stage in stages})
+    machines = sorted({run.computed_on for run in read_runs(root / "runs.jsonl") if run.stage in stages})
     libraries = sorted({f"{name} {version}" for each in made for name, version in each.libraries.items()})
     locked = sorted({each.requirements_sha256 for each in made if each.requirements_sha256})
     return part("origin", TEMPLATE, machines=machines, devices=sorted({each.device for each in made}), num=len(made),

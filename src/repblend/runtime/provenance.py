@@ -27,6 +27,7 @@ from repblend.store import SOURCES, fingerprint, repository_of, sha256, write_by
 LIBRARIES = ("torch", "numpy", "timm", "transformers", "tokenizers", "safetensors", "pillow")
 """Packages that compute or store numbers."""
 REQUIREMENTS = "requirements/lock.txt"
+CPU_INFO = Path("/proc/cpuinfo")
 IMAGE_DIGEST_VARIABLE = "REPBLEND_IMAGE_DIGEST"
 """Set inside a container to the digest of its image."""
 MIXED_VARIABLE = "REPBLEND_MIXED"
@@ -204,7 +205,7 @@ def _run(context: StageContext, started: datetime.datetime, seconds: float, resu
         image_digest=os.environ.get(IMAGE_DIGEST_VARIABLE), started=started.isoformat(timespec="seconds"),
         wall_seconds=round(seconds, 2), resumed=resumed,
         peak_memory_mib=round(peak_memory_mib(), 1),
-        machine=Machine(processor=processor(), cores=os.cpu_count(), system=platform.platform()),
+        machine=machine_here(),
         python=platform.python_version(), gpu=_gpu_use() if on_gpu(context) else None)
 
 
@@ -220,10 +221,24 @@ def peak_memory_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def processor() -> str:
+def machine_here() -> Machine:
+    """Return what this process runs on."""
+    return Machine(processor=processor(), generation=generation(), cores=os.cpu_count(), system=platform.platform())
+
+
+def processor(cpu_info: Path = CPU_INFO) -> str:
     """Return the processor's name as the system has it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+    return _cpu_facts(cpu_info).get("model name", "unknown") if cpu_info.is_file() else platform.processor()
+
+
+def generation(cpu_info: Path = CPU_INFO) -> str | None:
+    """Return what tells processors of one name apart, `family 25, model 17`; None where the system does not say."""
+    facts = _cpu_facts(cpu_info) if cpu_info.is_file() else {}
+    return f"family {facts['cpu family']}, model {facts['model']}" if {"cpu family", "model"} <= facts.keys() else None
+
+
+def _cpu_facts(cpu_info: Path) -> dict[str, str]:
+    """What the system says of the first processor."""
+    first, _, _ = cpu_info.read_text().partition("\n\n")
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}

@@ -28,7 +28,14 @@ from repblend.ufc.data import (
 from repblend.ufc.generation import Compensators
 from repblend.ufc.readers import read_splits
 from repblend.ufc.stages.pipeline import UfcContext
-from repblend.ufc.stages.setup import budget_of, drawn_places, first_image, normalisation_of, read_pinned_data
+from repblend.ufc.stages.setup import (
+    budget_of,
+    drawn_places,
+    first_image,
+    first_place,
+    normalisation_of,
+    read_pinned_data,
+)
 
 
 def prepare(context: UfcContext) -> None:
@@ -108,7 +115,7 @@ def select(context: UfcContext) -> None:
     normalisation = normalisation_of(params)
     name = cell.without_seed.method
     if name == "random":  # the first n0 of every class are the initial images of the same draw
-        train, first = read_pinned_data(context).train, cell.seed * max(params.budgets)
+        train, first = read_pinned_data(context).train, first_place(cell.seed, params)
         order = draw_positions(train.labels, train.num_classes, first + cell.budget, params.seed)
         integration.write_images(paths.set(cell), train.select(order[:, first:].flatten()), normalisation,
                                  params.generation)

@@ -40,14 +40,20 @@ def first_image(draw: int, params: UfcParams) -> int:
     return draw * budget_of(max(params.budgets), params).num_real
 
 
+def first_place(draw: int, params: UfcParams) -> int:
+    """Return the place, in a class's random order, that a draw begins at: every draw has as many as the largest budget,
+    for its random images.
+    """
+    return draw * max(params.budgets)
+
+
 def drawn_places(params: UfcParams) -> list[int]:
     """Return the places, in a class's random order, of the initial images of all draws, in the order of their indices.
 
-    A draw has as many places as the largest budget, for its random images; its initial images are the first of them.
+    They are the first places of each draw.
     """
-    largest = max(params.budgets)
-    return [draw * largest + image for draw in range(params.num_draws)
-            for image in range(budget_of(largest, params).num_real)]
+    return [first_place(draw, params) + image for draw in range(params.num_draws)
+            for image in range(budget_of(max(params.budgets), params).num_real)]
 
 
 def read_teachers(context: UfcContext) -> dict[str, nn.Module]:

@@ -75,6 +75,8 @@ class Outcome(NamedTuple):
     """Of all threads; of a machine that others use too, only these can be compared."""
     iterations: int | None = None
     """Of its distillation, where the processor's seconds decided how many."""
+    validate_every: int | None = None
+    """Likewise."""
 
 
 class Length(NamedTuple):

@@ -6,8 +6,8 @@ answered by an `Answer`. Only the validation split is looked at. Trials draw fro
 of them: a search must not choose what suits the draws of the final run.
 
 Where a trial is given seconds of a processor (all threads), it takes a few iterations and a validation to see what they
-cost, then distils with as many as fit, all on one thread. The clock decides that number and nothing else; the study
-holds it, and the same number gives the same value again.
+cost, then distils with as many as fit, all on one thread. The clock decides their number, how often they are validated,
+and nothing else; the study holds both, and the same numbers give the same value again.
 """
 
 import json
@@ -41,10 +41,11 @@ from repblend.streams import stream
 SPLIT = "val"
 RATES = ("lr_img", "lr_txt")
 """What a coreset's students have in the place of settings of a distillation."""
-PILOT = 3
-"""Iterations that show what one costs, after a first, which also allocates."""
-VALIDATIONS = 6
-"""Of a distillation whose iterations the processor's seconds decide, after that of its start."""
+PILOT, PILOT_SHARE = 3, 0.05
+"""Iterations that show what one costs, after a first, which also allocates; fewer once they took this share."""
+VALIDATIONS, VALIDATIONS_SHARE = 6, 0.25
+"""Of a distillation whose iterations the processor's seconds decide, after that of its start; fewer where they would
+take more than this share, as those of students that train an encoder do."""
 LEAST_ITERATIONS = 4
 
 
@@ -61,6 +62,8 @@ class Answer(NamedTuple):
     """Why it has no value."""
     iterations: int | None = None
     """Of the distillation, where the processor's seconds decided how many."""
+    validate_every: int | None = None
+    """Likewise."""
 
 
 class Cost(NamedTuple):
@@ -71,10 +74,13 @@ class Cost(NamedTuple):
     iteration: float
     validation: float
 
-    def affordable(self, seconds: float) -> int:
-        """Return how many iterations fit into these seconds, beside the validations; a few in any case."""
-        left = seconds - self.spent - (1 + VALIDATIONS) * self.validation
-        return max(LEAST_ITERATIONS, int(left / self.iteration))
+    def affordable(self, seconds: float) -> tuple[int, int]:
+        """Return how many iterations and validations, besides that of the start, fit into these seconds; a few in any
+        case.
+        """
+        validations = max(1, min(VALIDATIONS, int(VALIDATIONS_SHARE * seconds / self.validation) - 1))
+        left = seconds - self.spent - (1 + validations) * self.validation
+        return max(LEAST_ITERATIONS, int(left / self.iteration)), validations
 
 
 class Trials:
@@ -88,28 +94,30 @@ class Trials:
     def trial(self, cell: Cell, changes: Mapping[str, Any], processor_seconds: float | None = None) -> Answer:
         """Return what `value` gives and what it took; of a distilled set in about these seconds of a processor."""
         began, used = time.monotonic(), time.process_time()
-        value, failed, iterations = None, None, None
+        value, failed, length = None, None, dict[str, int]()
         try:
             if processor_seconds and not cell.is_coreset:
-                iterations = self._cost(cell, changes).affordable(processor_seconds)
-                changes = {**changes, "iterations": iterations, "validate_every": -(-iterations // VALIDATIONS)}
-            value = self.value(cell, changes)
+                iterations, validations = self._cost(cell, changes, processor_seconds).affordable(processor_seconds)
+                length = {"iterations": iterations, "validate_every": -(-iterations // validations)}
+            value = self.value(cell, {**changes, **length})
         except ValueError as error:
             failed = str(error)
-        return Answer(value, time.monotonic() - began, time.process_time() - used, failed, iterations)
+        return Answer(value, time.monotonic() - began, time.process_time() - used, failed, **length)
 
-    def _cost(self, cell: Cell, changes: Mapping[str, Any]) -> Cost:
-        used = [time.process_time()]
+    def _cost(self, cell: Cell, changes: Mapping[str, Any], seconds: float) -> Cost:
+        """Find out what parts cost, of a trial of so many seconds of a processor."""
+        began = time.process_time()
         problem = self._pose(cell, changes)
         distillation = problem.distillation()
         distillation.iterate(0)
-        used.append(time.process_time())
-        for iteration in range(1, 1 + PILOT):
+        first, iteration = time.process_time(), 0
+        while not iteration or (iteration < PILOT and time.process_time() - first < PILOT_SHARE * seconds):
+            iteration += 1
             distillation.iterate(iteration)
-        used.append(time.process_time())
+        iterated = time.process_time()
         problem.measure(distillation.learned)
-        used.append(time.process_time())
-        return Cost(used[3] - used[0], (used[2] - used[1]) / PILOT, used[3] - used[2])
+        ended = time.process_time()
+        return Cost(ended - began, (iterated - first) / iteration, ended - iterated)
 
     def value(self, cell: Cell, changes: Mapping[str, Any]) -> float:
         """Return the mean recall on validation, in percent, of a cell with changed settings.

@@ -278,13 +278,20 @@ def test_two_lengths_of_a_trial_are_refused(capsys: pytest.CaptureFixture) -> No
     assert "--iterations and --processor-seconds" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("seconds", "expected"), [(100, 31), (100.9, 31), (48, 5), (39, LEAST_ITERATIONS), (0, 4)])
-def test_iterations_fill_what_is_left_beside_the_validations(seconds: float, expected: int) -> None:
-    cost = Cost(spent=10, iteration=2, validation=4)
-    assert cost.affordable(seconds) == expected
+@pytest.mark.parametrize(("seconds", "expected", "validations"), [
+    (100, 38, VALIDATIONS), (100.9, 38, VALIDATIONS), (48, 13, 5), (19, LEAST_ITERATIONS, 1), (0, LEAST_ITERATIONS, 1)])
+def test_iterations_fill_what_is_left_beside_the_validations(seconds: float, expected: int, validations: int) -> None:
+    cost = Cost(spent=10, iteration=2, validation=2)
+    assert cost.affordable(seconds) == (expected, validations)
     if expected > LEAST_ITERATIONS:
-        taken = cost.spent + cost.iteration * expected + cost.validation * (1 + VALIDATIONS)
+        taken = cost.spent + cost.iteration * expected + cost.validation * (1 + validations)
         assert taken <= seconds < taken + cost.iteration
+
+
+def test_dear_validations_are_few() -> None:
+    """As of students that train an encoder: six of them would leave no iteration."""
+    cost = Cost(spent=50, iteration=5, validation=25)
+    assert cost.affordable(300) == (35, 2) and cost.affordable(1200) == (195, 6) and cost.affordable(90)[1] == 1
 
 
 # Real trials, in a small workspace of 150 pairs.
@@ -355,7 +362,7 @@ def test_a_trial_in_seconds_of_a_processor_says_what_it_took_and_can_be_repeated
     assert short.iterations == LEAST_ITERATIONS < (long.iterations or 0) and long.failed is None
     assert short.processor_seconds < long.processor_seconds
     again = trials.value(cell, {"segments": 1, "iterations": long.iterations,
-                                "validate_every": -(-(long.iterations or 0) // VALIDATIONS)})
+                                "validate_every": long.validate_every})
     assert again == long.value
     diverged = trials.trial(cell, {"max_start": 99}, 4.0)
     assert diverged.value is None and "max_start 99" in (diverged.failed or "")

@@ -118,7 +118,8 @@ def plan_command(targets: Targets = None, profile: ProfileOption = QUICKSTART,
 @app.command("jobs")
 def jobs_command(
         names: Annotated[list[str] | None, typer.Argument(
-            metavar="[STAGE]...", help="Only these stages, or single jobs, as 'experts' or 'experts.3'.")] = None,
+            metavar="[STAGE]...", help="Only these stages or single jobs, as 'distill', 'distill@lors-50' or "
+                                       "'experts.3'.")] = None,
         profile: Annotated[str | None, typer.Option(
             "--profile", metavar="NAME", help="Only this profile's; those of all by default.", show_default=False)]
         = None,

@@ -77,17 +77,23 @@ def workspaces(root: Path, profile: str | None) -> list[Path]:
 
 
 def chosen(folders: Iterable[Path], names: Sequence[str]) -> list[Job]:
-    """Return the jobs with these names, or of these stages, in the order in which they were submitted.
+    """Return the jobs with these names, or of these stages or kinds of stage, in the order of their submission.
 
     Raises:
         ValueError: a name is that of none, or a job's file is not as expected.
     """
     jobs = sorted((job for folder in folders for job in read_jobs(folder)), key=lambda job: job.submission.submitted)
-    known = {name for job in jobs for name in (job.name, job.submission.stage)}
+    known = {name for job in jobs for name in _names(job)}
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"{', '.join(unknown)}: no such job; expected some of "
                          f"{', '.join(sorted(known)) or 'those that a run submits'}")
-    return [job for job in jobs if not names or {job.name, job.submission.stage} & {*names}]
+    return [job for job in jobs if not names or _names(job) & {*names}]
+
+
+def _names(job: Job) -> set[str]:
+    """What a job can be asked for by: `distill` is every `distill@METHOD-BUDGET`, as in `repro run`."""
+    stage = job.submission.stage
+    return {job.name, stage, stage.partition("@")[0]}
 
 
 @dataclass(frozen=True)

@@ -191,6 +191,13 @@ def test_stages_and_single_jobs_can_be_named_and_others_are_an_error(root: Path)
         chosen([root], ["walk"])
 
 
+def test_a_kind_of_stage_names_the_jobs_of_all_its_cells(root: Path) -> None:
+    for name in ("distill@lors-50", "distill@repblend-50", "evaluate@repblend-50"):
+        job(root, name)
+    assert [each.submission.stage for each in chosen([root], ["distill"])] == ["distill@lors-50", "distill@repblend-50"]
+    assert [each.submission.stage for each in chosen([root], ["distill@lors-50"])] == ["distill@lors-50"]
+
+
 def test_cancelling_is_written_down_before_the_engine_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [job(root, "encode", State.DONE, "1"), job(root, "experts.0", id="2"), job(root, "experts.1", None, "3")]
     engine = Queue(n2=RUNS, n3=WAITS)

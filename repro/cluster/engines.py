@@ -201,12 +201,13 @@ class LocalGpus:
 
     def __init__(self, cluster: Cluster) -> None:
         """Raises `ValueError` if there is no GPU and none is named."""
-        self.cluster = cluster
         self.gpus = list(cluster.visible_gpus) if cluster.visible_gpus is not None else gpus_here()
         if not self.gpus:
             raise ValueError(f"--on gpus: this machine has no GPU that nvidia-smi lists. Name some as visible_gpus in "
                              f"{FILE} ([0, 1] runs two stages at once on processors alone), or leave --on out")
         self.slots, self.taken = len(self.gpus), dict[str, int]()
+        # Ctrl-C in the terminal is for the head; what ignores a signal hands that on to what it starts.
+        self.setup = ["trap '' INT HUP QUIT", *[SLEEP_BETWEEN_OPERATIONS] * (self.slots > 1), *cluster.setup]
 
     def submit(self, tasks: Sequence[Task]) -> list[str]:
         """As `JobEngine.submit`; there are never more tasks than free GPUs."""
@@ -215,10 +216,8 @@ class LocalGpus:
     def _start(self, task: Task) -> str:
         gpu = next(gpu for gpu in self.gpus if gpu not in self.taken.values())
         executor = _executors().LocalExecutor(folder_of(task), max_num_timeout=TIME_LIMITS_MET, python=python_of(task))
-        # Ctrl-C in the terminal is for the head; what ignores a signal hands that on to what it starts.
         executor.update_parameters(gpus_per_node=1, visible_gpus=[gpu], timeout_min=MINUTES_OF_A_YEAR,
-                                   stderr_to_stdout=True,
-                                   setup=["trap '' INT HUP QUIT", SLEEP_BETWEEN_OPERATIONS, *self.cluster.setup])
+                                   stderr_to_stdout=True, setup=self.setup)
         number = process_id(int(executor.submit(task).job_id))
         self.taken[number] = gpu
         return number

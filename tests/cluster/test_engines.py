@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from repro.cluster import head
-from repro.cluster.engines import LocalGpus, Queued, Seen, gpus_here, here
+from repro.cluster.engines import SLEEP_BETWEEN_OPERATIONS, LocalGpus, Queued, Seen, gpus_here, here
 from repro.cluster.head import Course, Way, rounds
 from repro.cluster.jobs import Hardware, Ran, State, Submission, is_running, job_folder, process_id, stamp
 from repro.cluster.node import Task
@@ -54,6 +54,12 @@ def test_only_visible_gpus_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert gpus_here() == [1, 3] and LocalGpus(Cluster()).slots == 2
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert gpus_here() == []
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_threads_sleep_between_operations_where_another_job_may_want_the_processor(slots: int) -> None:
+    setup = LocalGpus(Cluster(visible_gpus=tuple(range(slots)), setup=["module load x"])).setup
+    assert (SLEEP_BETWEEN_OPERATIONS in setup) == (slots > 1) and setup[-1] == "module load x"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import logging
 import os
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -100,14 +101,36 @@ def run_name(stage: Any) -> str:
 
 
 def known_seconds(path: Path) -> dict[str, float]:
-    """Return the seconds of the last run of every stage that ran through; none if the file cannot be read, which others
-    tell of.
+    """Return the `machine_seconds` of the last run of every stage that ran through; none if the file cannot be read,
+    which others tell of.
     """
     try:
         runs = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-        return {run["stage"]: float(run["wall_seconds"]) for run in runs if not run.get("resumed")}
+        return machine_seconds((run["stage"], run.get("started", ""), float(run["wall_seconds"]), run.get("beside", 1))
+                               for run in runs if not run.get("resumed"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
+
+
+def machine_seconds(runs: Iterable[tuple[str, str, float, int]]) -> dict[str, float]:
+    """Return the seconds of a machine that stages took: those of stages side by side on its processors are shared.
+
+    Args:
+        runs: stage, when it began (ISO 8601), seconds by the clock, and how many the machine had at once at most.
+    """
+    found, edges = dict[str, float](), list[tuple[float, bool, str]]()
+    for stage, started, seconds, beside in runs:
+        found[stage] = 0.0 if beside > 1 else seconds
+        if beside > 1:
+            began = datetime.fromisoformat(started).timestamp()
+            edges += [(began, True, stage), (began + seconds, False, stage)]
+    running, before = set[str](), 0.0
+    for moment, begins, stage in sorted(edges):
+        for each in running:
+            found[each] += (moment - before) / len(running)
+        before = moment
+        (running.add if begins else running.discard)(stage)
+    return found
 
 
 def tell_course() -> None:

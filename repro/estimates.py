@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ from repblend.runtime.settings import SETTINGS
 from repblend.store import JSON
 from repblend.ufc.params import UfcParams
 from repro.artifacts.remote import dvc_repository
+from repro.course import machine_seconds
 from repro.fetch.datasets import how_to_bring
 from repro.fetch.download import size_in_words
 from repro.pipeline import KINDS
@@ -132,6 +134,11 @@ class Ran:
     params: Params | UfcParams
     counts: Counts | None
 
+    @cached_property
+    def seconds(self) -> Mapping[str, float]:
+        """Of the machine, for each run."""
+        return machine_seconds((run.stage, run.started, run.wall_seconds, run.beside) for run in self.runs.values())
+
 
 def runs_of(workspace: Path) -> Ran | None:
     """Return what ran in a workspace with the parameters that dvc.lock has of its last run; None if nothing did. What
@@ -200,7 +207,7 @@ class Known:
         for found in self.ran:
             run = found.runs.get(stage.run)
             if run and wanted and wanted == parameters_sha256(found.params, stage.run):
-                return Estimate(run.wall_seconds, "measured", run.peak_memory_mib / 1024,
+                return Estimate(found.seconds[run.stage], "measured", run.peak_memory_mib / 1024,
                                 run.gpu.peak_memory_mib / 1024 if run.gpu else None)
         work = work_of(stage.run, self.params, self.counts)
         if not work or not any(work.values()):
@@ -267,7 +274,7 @@ class Known:
                     params, then = with_encoders_of(run.stage, found.params), work_of(
                         run.stage, found.params, found.counts)
                     if then and _agree(setting_of(params), setting_of(self.params), but_for):
-                        return run.wall_seconds * self._estimated(work) / Known(
+                        return found.seconds[run.stage] * self._estimated(work) / Known(
                             params, found.counts, (), ())._estimated(then)
         return None
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Protocol
 
 import psutil
 
+from repblend.runtime.provenance import BESIDE_VARIABLE
 from repro.cluster.jobs import JOBS, is_running, process_id
 from repro.cluster.node import Task
 from repro.cluster.settings import FILE, Cluster, On
@@ -207,7 +208,8 @@ class LocalGpus:
                              f"{FILE} ([0, 1] runs two stages at once on processors alone), or leave --on out")
         self.slots, self.taken = len(self.gpus), dict[str, int]()
         # Ctrl-C in the terminal is for the head; what ignores a signal hands that on to what it starts.
-        self.setup = ["trap '' INT HUP QUIT", *[SLEEP_BETWEEN_OPERATIONS] * (self.slots > 1), *cluster.setup]
+        self.setup = ["trap '' INT HUP QUIT", f"export {BESIDE_VARIABLE}={self.slots}",
+                      *[SLEEP_BETWEEN_OPERATIONS] * (self.slots > 1), *cluster.setup]
 
     def submit(self, tasks: Sequence[Task]) -> list[str]:
         """As `JobEngine.submit`; there are never more tasks than free GPUs."""

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from repblend.runtime.provenance import BESIDE_VARIABLE
 from repro.cluster import head
 from repro.cluster.engines import SLEEP_BETWEEN_OPERATIONS, LocalGpus, Queued, Seen, gpus_here, here
 from repro.cluster.head import Course, Way, rounds
@@ -60,6 +61,7 @@ def test_only_visible_gpus_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_threads_sleep_between_operations_where_another_job_may_want_the_processor(slots: int) -> None:
     setup = LocalGpus(Cluster(visible_gpus=tuple(range(slots)), setup=["module load x"])).setup
     assert (SLEEP_BETWEEN_OPERATIONS in setup) == (slots > 1) and setup[-1] == "module load x"
+    assert f"export {BESIDE_VARIABLE}={slots}" in setup  # so that their seconds are not taken for those of one alone
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 
 from repblend import progress
 from repro import course
-from repro.course import COURSE, Course, in_words, known_seconds
+from repro.course import COURSE, Course, in_words, known_seconds, machine_seconds
 from tests.repro.test_guarded_dvc import PIPELINE, ROOT
 
 KNOWN = {"encode": 20.0, "experts": 10.0, "distill@repblend-50": 60.0, "distill@repblend-100": 100.0}
@@ -91,6 +91,15 @@ def test_the_seconds_of_a_part_are_not_those_of_a_stage(tmp_path: Path) -> None:
     (tmp_path / "runs.jsonl").write_text('{"stage": "a", "wall_seconds": 2}\n'
                                          '{"stage": "b", "wall_seconds": 2, "resumed": true}\n')
     assert known_seconds(tmp_path / "runs.jsonl") == {"a": 2.0}
+
+
+def test_stages_side_by_side_share_the_seconds_of_their_machine() -> None:
+    """`long` runs for 100 s, beside `early` for its first 40 s and `late` for its last 20 s and 10 s more."""
+    runs = [("long", "2026-01-01T00:00:00+00:00", 100.0, 2), ("early", "2026-01-01T00:00:00+00:00", 40.0, 2),
+            ("late", "2026-01-01T00:01:20+00:00", 30.0, 2), ("alone", "2026-01-01T00:00:10+00:00", 30.0, 1)]
+    found = machine_seconds(runs)
+    assert found == {"long": 20 + 40 + 10, "early": 20, "late": 10 + 10, "alone": 30}
+    assert machine_seconds(reversed(runs)) == found and machine_seconds([]) == {}
 
 
 def test_the_line_above_a_bar_says_how_far_stage_and_run_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -247,6 +247,9 @@ def test_the_other_pipeline_is_measured_and_scaled_too() -> None:
     params = validated(UfcParams, compose(ROOT, "ufc-digits")[1], "ufc-digits")
     runs = Ran({"label@ufc-3": run("label@ufc-3", 2.5, 512.0)}, params, None)
     assert known(params, None, runs).estimate(stage("label@ufc-3")) == Estimate(2.5, "measured", 0.5)
+    twice = replace(runs, runs={name: run(name, 2.5, 512.0).model_copy(update={"beside": 2})
+                                for name in ("label@ufc-3", "label@ufc-10")})  # at the same time
+    assert known(params, None, twice).estimate(stage("label@ufc-3")) == Estimate(1.25, "measured", 0.5)
     other = validated(UfcParams, compose(ROOT, "ufc-digits", ["seed=7"])[1], "ufc-digits")
     assert known(other, None, runs).estimate(stage("label@ufc-3")) == Estimate(2.5, "scaled")
 

@@ -192,7 +192,7 @@ def test_runs_has_one_line_per_stage_whoever_writes_at_once(tmp_path: Path) -> N
     for run in runs:
         assert run.started == "2026-01-02T00:00:00+00:00" and run.wall_seconds in (1, 2, 3)
         assert run.peak_memory_mib > 10 and run.machine.processor and run.commit is None and run.gpu is None
-    assert not any(run.resumed for run in runs)
+    assert not any(run.resumed for run in runs) and {run.beside for run in runs} == {1}
     note_run(contexts[0], started, 7, resumed=True)
     assert [run.stage for run in read_runs(tmp_path / "runs.jsonl") if run.resumed] == ["distill@repblend-50"]
     lines = [json.loads(line) for line in (tmp_path / "runs.jsonl").read_text().splitlines()]

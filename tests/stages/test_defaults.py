@@ -117,6 +117,15 @@ def test_dvc_sees_every_changed_default(project: Path) -> None:
                 assert "modified" in str(repo.status("settings")), default.name
 
 
+def test_a_document_among_the_sources_runs_nothing(project: Path) -> None:
+    readme = project / "src/repblend/ufc/README.md"
+    text = readme.read_text()
+    readme.write_text(text + "More words.\n")
+    with contextlib.chdir(project), Repo() as repo:
+        assert repo.status("settings") == {}
+    readme.write_text(text)
+
+
 @pytest.mark.parametrize("default", [default for default in DEFAULTS if default.section not in OF_OTHER_DATA],
                          ids=lambda default: f"{default.section}.{default.name}")
 def test_a_changed_default_runs_what_uses_it(project: Path, default: Default,

@@ -87,6 +87,7 @@ def test_a_workspaces_environment_counts_and_caches_do_not(tmp_path: Path) -> No
     (wing / "a.py").write_text("a")
     before = content_sha256(wing)
     (wing / "__pycache__/a.pyc").write_text("b")
+    (wing / "README.md").write_text("of a wing")
     assert content_sha256(wing) == before
     (wing / "a.py").rename(wing / "b.py")
     assert content_sha256(wing) != before

@@ -136,11 +136,11 @@ class Pipeline:
 
 
 def content_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the names and contents of a folder's files."""
+    """Return the SHA-256 of a file, or of the names and contents of a folder's files, but for documents."""
     if path.is_file():
         return sha256(path)
     return fingerprint({file.relative_to(path).as_posix(): sha256(file) for file in sorted(path.rglob("*"))
-                        if file.is_file() and "__pycache__" not in file.parts})
+                        if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".md"})
 
 
 def settings_file(stage: str, cell: Any) -> Path:

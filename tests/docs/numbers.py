@@ -204,6 +204,7 @@ def findings() -> Iterator[Bound]:
     yield say("in the place of the pixels gave {} against {}. Both are", *(
         f"{float(row['last']):.1f}" for row in (other, late)))
     yield from wide_search()
+    yield from equal_search()
     yield from released_code()
 
 
@@ -251,6 +252,58 @@ def wide_search() -> Iterator[Bound]:
     at_100 = {(row["method"], row["trial"]): f"{float(row['validation']):.1f}" for row in rows if row["pairs"] == "100"}
     yield say("the same settings gave {} and {}, where RepBlend's present ones give {}. So none", *(
         at_100[arm, row["trial"]] for arm, row in zip(arms, best, strict=True)), at_100["repblend", "0"])
+
+
+class Trial(NamedTuple):
+    """Of a study."""
+
+    recall: float
+    iterations: int
+    segments: int
+
+
+def trials(cell: str) -> list[Trial]:
+    """Return the finished trials of a study of equal searches, in their order."""
+    events = [json.loads(line) for line in (OPENMOJI / f"paper/studies/{cell}-300s.jsonl").read_text().splitlines()]
+    ended = {event["trial_id"]: event["values"][0] for event in events if event.get("state") == COMPLETE}
+    noted: dict[int, JSON] = {}
+    for event in events:
+        if "user_attr" in event and "trial_id" in event:
+            noted.setdefault(event["trial_id"], {}).update(event["user_attr"])
+    return [Trial(recall, noted[number]["iterations"], noted[number]["values"]["segments"])
+            for number, recall in ended.items()]
+
+
+COMPLETE = 1
+"""As Optuna's journal numbers the states of trials."""
+
+
+def equal_search() -> Iterator[Bound]:
+    """Yield what paper/FINDINGS.md says of searches with equal seconds."""
+    say, of_heads = partial(bind, "paper/FINDINGS.md"), ("repblend", "repblend-without-blending")
+    found = {method: trials(f"{method}-100") for method in (*of_heads, "mtt-vl", "tesla-vl", "lors",
+                                                            "repblend-without-matching")}
+    for method, rows in found.items():
+        steps = [row.iterations for row in rows]
+        yield say(f"| {title(method)} | {{}} | {{}}, {{}}, {{}} | {{}} to {{}} |", *(
+            f"{row.recall:.1f}" for row in rows), str(min(steps)), str(max(steps)))
+    heads, encoders = ([row for method, rows in found.items() if (method in of_heads) == wanted for row in rows]
+                       for wanted in (True, False))
+    assert min(row.recall for row in heads) > max(row.recall for row in encoders)
+    yield say("The worst trial that matches heads ({}) is above the best that matches the encoder ({})",
+              f"{min(row.recall for row in heads):.1f}", f"{max(row.recall for row in encoders):.1f}")
+    with (ROOT / "paper/studies/wide.csv").open(encoding="utf-8", newline="") as file:
+        short = next(row for row in csv.DictReader(file) if (row["method"], row["pairs"]) == ("repblend", "100"))
+    now, *others = found["repblend"]
+    above = sorted(row.recall - now.recall for row in others)
+    mtt = found["mtt-vl"]
+    yield say("but for MTT-VL, whose best is {} above, and RepBlend, whose others are {} to {} above with",
+              *(f"{value:.1f}" for value in (max(row.recall for row in mtt) - mtt[0].recall, above[0], above[-1])))
+    assert all(rows[0] == max(rows) for method, rows in found.items() if method not in ("mtt-vl", "repblend"))
+    yield say("does not help RepBlend: {} iterations of its present settings give {}, {} had given {} in the search before", str(now.iterations), f"{now.recall:.1f}",
+              short["iterations"], f"{float(short['validation']):.1f}")
+    yield say("had no time for more than {} iterations",
+              str(max(row.iterations for row in encoders if row.segments >= 4)))
 
 
 FELL_APART = 16.0

@@ -1,6 +1,6 @@
 """Measure what LoRS and RepBlend cost (Table 6): `python -m benchmarks.efficiency`.
 
-Takes six to ten minutes on 2 otherwise idle cores; writes `benchmarks/efficiency.json`, which the report shows. The
+Takes five to ten minutes on 2 otherwise idle cores; writes `benchmarks/efficiency.json`, which the report shows. The
 published inner loop: 8 steps of 20 pairs, one expert segment per iteration, 100 pairs, images of 64 px. Both run on
 this engine; `lors-double-backward` is LoRS with the gradient as it was released, which differentiates the encoder's
 backward pass. Every method has a process of its own, so that its peak memory is its own; they run one after the other.

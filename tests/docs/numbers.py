@@ -300,7 +300,9 @@ def equal_search() -> Iterator[Bound]:
     yield say("but for MTT-VL, whose best is {} above, and RepBlend, whose others are {} to {} above with",
               *(f"{value:.1f}" for value in (max(row.recall for row in mtt) - mtt[0].recall, above[0], above[-1])))
     assert all(rows[0] == max(rows) for method, rows in found.items() if method not in ("mtt-vl", "repblend"))
-    yield say("does not help RepBlend: {} iterations of its present settings give {}, {} had given {} in the search before", str(now.iterations), f"{now.recall:.1f}",
+    yield say("does not help RepBlend: {} iterations of its present settings give {}, "
+              "{} had given {} in the search "
+              "before", str(now.iterations), f"{now.recall:.1f}",
               short["iterations"], f"{float(short['validation']):.1f}")
     yield say("had no time for more than {} iterations",
               str(max(row.iterations for row in encoders if row.segments >= 4)))

@@ -19,8 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from repblend.encoders.depthwise import Depthwise
-
 Builder = Callable[[int, int], nn.Module]
 WIDTH = 32
 """Channels of the networks for images of a few pixels."""
@@ -60,8 +58,6 @@ def drawing_from(generator: torch.Generator) -> Iterator[None]:
 
 
 def _conv(channels_in: int, channels_out: int, size: int = 1, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    if groups == channels_in == channels_out > 1:
-        return Depthwise(channels_in, size, stride, size // 2)
     return nn.Conv2d(channels_in, channels_out, size, stride, size // 2, groups=groups, bias=False)
 
 

@@ -17,7 +17,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
+import optuna
 import yaml
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from repblend.methods import METHODS
 from repblend.params import read_params
@@ -28,6 +31,7 @@ from repblend.ufc.report.ufc_records import UfcRecords, kind_title
 from repblend.ufc.stages.pipeline import StudentCell
 from repro.claims import claims_of
 from repro.profiles import profile_of
+from repro.tune import STUDIES, finished
 from tests.docs.documents import ROOT
 
 QUICKSTART, OPENMOJI, GLYPHS = ROOT, ROOT / "profiles/openmoji", ROOT / "profiles/ufc-glyphs"
@@ -264,18 +268,11 @@ class Trial(NamedTuple):
 
 def trials(cell: str) -> list[Trial]:
     """Return the finished trials of a study of equal searches, in their order."""
-    events = [json.loads(line) for line in (OPENMOJI / f"paper/studies/{cell}-300s.jsonl").read_text().splitlines()]
-    ended = {event["trial_id"]: event["values"][0] for event in events if event.get("state") == COMPLETE}
-    noted: dict[int, JSON] = {}
-    for event in events:
-        if "user_attr" in event and "trial_id" in event:
-            noted.setdefault(event["trial_id"], {}).update(event["user_attr"])
-    return [Trial(recall, noted[number]["iterations"], noted[number]["values"]["segments"])
-            for number, recall in ended.items()]
-
-
-COMPLETE = 1
-"""As Optuna's journal numbers the states of trials."""
+    name = f"{cell}-300s"
+    study = optuna.load_study(study_name=f"{OPENMOJI.name}/{name}", storage=JournalStorage(
+        JournalFileBackend(str(OPENMOJI / STUDIES / f"{name}.jsonl"))))
+    return [Trial(trial.value, trial.user_attrs["iterations"], trial.user_attrs["values"]["segments"])
+            for trial in finished(study)]
 
 
 def equal_search() -> Iterator[Bound]:
@@ -300,8 +297,7 @@ def equal_search() -> Iterator[Bound]:
     yield say("but for MTT-VL, whose best is {} above, and RepBlend, whose others are {} to {} above with",
               *(f"{value:.1f}" for value in (max(row.recall for row in mtt) - mtt[0].recall, above[0], above[-1])))
     assert all(rows[0] == max(rows) for method, rows in found.items() if method not in ("mtt-vl", "repblend"))
-    yield say("does not help RepBlend: {} iterations of its present settings give {}, "
-              "{} had given {} in the search "
+    yield say("does not help RepBlend: {} iterations of its present settings give {}, {} had given {} in the search "
               "before", str(now.iterations), f"{now.recall:.1f}",
               short["iterations"], f"{float(short['validation']):.1f}")
     yield say("had no time for more than {} iterations",

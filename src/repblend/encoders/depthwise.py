@@ -2,8 +2,8 @@
 
 There PyTorch's takes up to a hundred times as long as the forward pass on a processor: its library has no fast kernel
 where a map is smaller than the filter (2 x 2 and 4 x 4 places under 5 x 5 weights, 2 x 2 under 3 x 3: seven layers of
-EfficientNet-Lite0 where images have 64 pixels). The same sum is a depthwise convolution of the images by the slopes, each image and
-channel on its own, which has one.
+EfficientNet-Lite0 where images have 64 pixels). The same sum is a depthwise convolution of the images by the slopes,
+each image and channel on its own, which has one.
 
 Shapes: B images, C channels, H x H places before and O x O after, k x k weights.
 """

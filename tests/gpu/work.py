@@ -7,9 +7,13 @@ and captions are random, and encoders small ones of the paper's kinds (a network
 import contextlib
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from repblend.costs import Counts
 from repblend.encoders.hub import CHECKPOINTS, record_of
@@ -93,9 +97,8 @@ def run(folder: Path, device: str, first: int = 0, last: int | None = None) -> N
     elif device == "cuda":
         torch.cuda.get_device_name = lambda: "Pretended"
     # Whatever was on a pretended GPU stays in memory until its end, so every stage has one of its own. The processor
-    # that it is compared with has one as well, and leaves it empty: while operations are watched, autograd writes some
-    # second derivatives out in another order.
-    pretended = contextlib.nullcontext if torch.cuda.is_available() else pretend_gpu
+    # that it is compared with has one as well, and leaves it empty.
+    pretended = contextlib.nullcontext if torch.cuda.is_available() else _pretended_gpu
     for module, cell in STAGES[first:last]:
         print(module.__name__, cell or "", flush=True)
         with random_where_absent(), pretended():
@@ -103,6 +106,21 @@ def run(folder: Path, device: str, first: int = 0, last: int | None = None) -> N
     for name in TEACHERS if last is None else ():
         with pretended():
             run_unimodal(name, folder / "ufc", device)
+
+
+@contextlib.contextmanager
+def _pretended_gpu() -> Iterator[None]:
+    """Compute in the one order of operations in which a pretended GPU and a processor can agree exactly.
+
+    While operations are watched, autograd writes some second derivatives out in another order; and a processor has a
+    depthwise gradient of its own, so that here it takes PyTorch's, as a GPU does.
+    """
+    with pretend_gpu(), mock.patch("repblend.encoders.depthwise.depthwise", _as_on_a_gpu):
+        yield
+
+
+def _as_on_a_gpu(images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+    return F.conv2d(images, weight, bias, stride, padding, groups=len(weight))
 
 
 def run_unimodal(name: str, folder: Path, device: str) -> None:

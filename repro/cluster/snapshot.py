@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from repblend.runtime.settings import content_sha256
+from repblend.runtime.sources import content_sha256
 from repblend.store import SOURCES, atomic_path, fingerprint
 from repro.cluster.disk import full_disk_told
 from repro.cluster.node import PRIVATE

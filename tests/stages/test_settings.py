@@ -24,7 +24,8 @@ from repblend.runtime.provenance import (
     refuse_edits,
     work_fingerprint,
 )
-from repblend.runtime.settings import Settings, check_written, content_sha256, write_settings
+from repblend.runtime.settings import Settings, check_written, write_settings
+from repblend.runtime.sources import code_sha256
 from repblend.stages.pipeline import Context
 from repblend.store import folder_sha256
 
@@ -63,7 +64,7 @@ def test_every_stage_and_cell_of_the_grid_has_a_file_with_all_defaults(tmp_path:
     assert distill.parameters["distill"]["choose"] == "best-validation"
     assert distill.parameters["compute"] == {"threads": 2, "encoder_chunk": 20, "device": "cpu",
                                              "arithmetic": "float32", "compile": False}
-    assert distill.sources["src/repblend/store.py"] == content_sha256(ROOT / "src/repblend/store.py")
+    assert distill.sources["src/repblend/store.py"] == code_sha256(ROOT / "src/repblend/store.py")
     (tmp_path / "settings/leftover.json").touch()
     write_settings(Context.pipeline, tmp_path)
     assert not (tmp_path / "settings/leftover.json").exists()
@@ -84,13 +85,13 @@ def test_a_workspaces_environment_counts_and_caches_do_not(tmp_path: Path) -> No
     assert set(context(tmp_path).settings.environment) == {"docker/contents.json", "requirements/lock.txt"}
     wing = tmp_path / "wing"
     (wing / "__pycache__").mkdir(parents=True)
-    (wing / "a.py").write_text("a")
-    before = content_sha256(wing)
+    (wing / "a.py").write_text("a = 1")
+    before = code_sha256(wing)
     (wing / "__pycache__/a.pyc").write_text("b")
     (wing / "README.md").write_text("of a wing")
-    assert content_sha256(wing) == before
+    assert code_sha256(wing) == before
     (wing / "a.py").rename(wing / "b.py")
-    assert content_sha256(wing) != before
+    assert code_sha256(wing) != before
 
 
 @pytest.mark.parametrize(("old", "new", "refused"), EDITS)
@@ -114,9 +115,9 @@ def test_a_source_edited_meanwhile_is_refused_by_name(tmp_path: Path, monkeypatc
     assert started.settings
 
     def edited(path: Path) -> str:
-        return "0" * 64 if path == module.PACKAGE / source else content_sha256(path)
+        return "0" * 64 if path == module.PACKAGE / source else code_sha256(path)
 
-    monkeypatch.setattr(module, "content_sha256", edited)
+    monkeypatch.setattr(module, "code_sha256", edited)
     if not refused:
         refuse_edits(started)
         return
@@ -230,8 +231,8 @@ def test_an_edited_source_changes_the_files_of_those_it_is_made_of(tmp_path: Pat
     context(tmp_path)
     write_settings(Context.pipeline, tmp_path)
     before = folder_sha256(tmp_path / "settings")
-    monkeypatch.setattr(module, "content_sha256",
-                        lambda path: "0" * 64 if path == module.PACKAGE / source else content_sha256(path))
+    monkeypatch.setattr(module, "code_sha256",
+                        lambda path: "0" * 64 if path == module.PACKAGE / source else code_sha256(path))
     write_settings(Context.pipeline, tmp_path)
     after = folder_sha256(tmp_path / "settings")
     assert {name for name, digest in after.items() if digest != before[name]} == files

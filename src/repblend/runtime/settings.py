@@ -3,8 +3,9 @@
 A pipeline declares its stages in one table: which parameter sections and which sources each is made of, and which cells
 it has. From that table and `params.yaml` the first stage of every pipeline, `settings`, writes `settings/<stage>.json`
 or `settings/<stage>/<cell>.json`: the seed, the resolved parameters with every default written out, and the SHA-256 of
-the sources and of the locked environment. Every other stage depends on its own file, so it runs again for what can
-change its bytes, and for nothing else: an edited default in `repblend.params` runs what uses it.
+the sources' code and of the locked environment. Every other stage depends on its own file, so it runs again for what
+can change its bytes, and for nothing else: an edited default in `repblend.params` runs what uses it, an edited comment
+nothing.
 """
 
 import importlib
@@ -19,7 +20,8 @@ from pydantic import BaseModel
 
 import repblend
 from repblend.records.base import Record, Sha256
-from repblend.store import SOURCES, atomic_path, fingerprint, sha256
+from repblend.runtime.sources import code_sha256
+from repblend.store import SOURCES, atomic_path, fingerprint
 
 PACKAGE = Path(repblend.__file__).resolve().parent
 ENVIRONMENT = (Path("docker/contents.json"), Path("requirements/lock.txt"))
@@ -37,7 +39,7 @@ class Settings(Record):
     parameters: dict[str, Any]
     """Section -> its values, defaults included; of `distill` those of this cell."""
     sources: dict[str, Sha256]
-    """Wing or module, as seen from the clone -> SHA-256 of its content."""
+    """Wing or module, as seen from the clone -> SHA-256 of its code (`runtime.sources`)."""
     environment: dict[str, Sha256]
     """File, as seen from the clone -> SHA-256."""
 
@@ -102,7 +104,7 @@ class Pipeline:
         Raises:
             ValueError: the parameters have no settings for the cell.
         """
-        hash_of = hash_of or content_sha256
+        hash_of = hash_of or code_sha256
         declared = self.stages[stage]
         found = {name: self.section_of(params, name, cell) for name in declared.sections}
         return Settings(
@@ -135,14 +137,6 @@ class Pipeline:
                 yield stage, cell
 
 
-def content_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the names and contents of a folder's files, but for documents."""
-    if path.is_file():
-        return sha256(path)
-    return fingerprint({file.relative_to(path).as_posix(): sha256(file) for file in sorted(path.rglob("*"))
-                        if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".md"})
-
-
 def settings_file(stage: str, cell: Any) -> Path:
     """Return the path of a stage's and cell's settings in the folder of all."""
     return Path(f"{stage}.json") if cell is None else Path(stage, f"{cell}.json")
@@ -156,7 +150,7 @@ def settings_texts(pipeline: Pipeline, root: Path) -> Iterator[tuple[Path, str]]
         ValueError: `params.yaml` is not as expected, or names a cell without settings.
     """
     paths = pipeline.workspace(root)
-    params, hash_of = pipeline.read(paths.params), cache(content_sha256)
+    params, hash_of = pipeline.read(paths.params), cache(code_sha256)
     pipeline.check(params, paths)
     for stage, cell in pipeline.cells(params):
         found = pipeline.settings(params, stage, cell, paths.repository, hash_of)

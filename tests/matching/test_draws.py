@@ -91,6 +91,18 @@ def test_segments_start_anywhere_allowed_and_end_a_span_later() -> None:
     assert all(int(segment.target.txt - segment.start.txt) == 2 for segment in segments)
 
 
+def test_text_sides_may_be_of_another_expert_all_through_a_run() -> None:
+    partner: dict[int, int] = {}
+    for iteration in range(40):
+        (mixed,), (plain,) = (draws(expert_sides=sides).segments(iteration, Numbered())
+                              for sides in ("shuffled", "same-expert"))
+        assert mixed.start.img == plain.start.img and mixed.target.img == plain.target.img
+        assert mixed.start.txt % 100 == plain.start.txt % 100 and mixed.target.txt - mixed.start.txt == 2
+        expert, found = int(mixed.start.img) // 100, int(mixed.start.txt) // 100
+        assert partner.setdefault(expert, found) == found
+    assert sorted(partner) == sorted(partner.values()) == [0, 1, 2, 3] and any(a != b for a, b in partner.items())
+
+
 def test_draws_of_an_iteration_depend_on_nothing_but_its_number() -> None:
     (first,), (again,) = draws().students(7, 9), draws().students(7, 9)
     draws().students(6, 9)

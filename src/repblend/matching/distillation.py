@@ -151,6 +151,8 @@ class Draws:
     masks: Literal["same", "different"] = "same"
     """Whether TESLA's second pass has the first one's draws of dropout. The matching loss belongs to the heads that the
     student's run really had, so only then is the data gradient that of the loss. The released code draws anew."""
+    expert_sides: Literal["same-expert", "shuffled"] = "same-expert"
+    """Whether both sides of a segment are of one expert, or the text side is that of another, by one permutation."""
 
     def segments(self, iteration: int, trajectories: TrajectoryStore) -> list[Segment]:
         """Take the experts in turn, in a new order each round; start each segment at a random snapshot."""
@@ -168,8 +170,16 @@ class Draws:
         turn, position = divmod(number, len(trajectories))
         order = torch.randperm(len(trajectories), generator=stream(self.seed, "distill", "experts", turn))
         start = int(torch.randint(self.max_start, (), generator=stream(self.seed, "distill", "start", number)))
-        expert = int(order[position])
-        return Segment(trajectories.snapshot(expert, start), trajectories.snapshot(expert, start + self.expert_span))
+        expert = of_texts = int(order[position])
+        if self.expert_sides == "shuffled":
+            partners = torch.randperm(len(trajectories), generator=stream(self.seed, "distill", "partners of experts"))
+            of_texts = int(partners[expert])
+
+        def snapshot(index: int) -> PerModality:
+            sides = trajectories.snapshot(expert, index)
+            return sides if of_texts == expert else PerModality(sides.img, trajectories.snapshot(of_texts, index).txt)
+
+        return Segment(snapshot(start), snapshot(start + self.expert_span))
 
     def _steps(self, number: int, num_pairs: int) -> list[InnerStep]:
         batches = draw_batches(num_pairs, self.inner_steps, self.batch_size,

@@ -117,6 +117,10 @@ class DistillSettings(Section):
     changes for MTT-VL, which has one pass, or without dropout."""
     learned: list[LearnedPart] = Field(min_length=1, default_factory=lambda: [*get_args(LearnedPart)])
     """What is learned of a set; all else stays as it starts. Images are pixels, rates the students' learning rates."""
+    expert_sides: Literal["same-expert", "shuffled"] = "same-expert"
+    """Whether the image and the text side of a segment come from one expert, or the text side from another, by one
+    permutation for all of a run. Released: LoRS takes the files of each side in the order that the disk lists them in,
+    so on some disks most sides are of different experts; which disk the authors had is not known."""
     optimiser: OuterOptimiser
     encoder_graph: Literal["keep", "recompute"]
     """Keep the encoder's graph between encoding and pull-back, or compute it again to save memory."""

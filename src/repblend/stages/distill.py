@@ -153,7 +153,7 @@ class Problem:
 
     @property
     def seed(self) -> int:
-        """Of all draws that make the set; students have the run's."""
+        """Of all draws that make the set."""
         return seed_of_set(self.params.seed, self.cell.seed)
 
     @property
@@ -168,7 +168,8 @@ class Problem:
                           self._similarity().to(device), on(device, rates), RATE_SPACES[settings.rate_space],
                           settings.learned)
         draws = Draws(self.seed, settings.segments, settings.inner_steps, settings.batch_size, self._perturb(),
-                      settings.expert_span, settings.max_start, self.model.towers.draw_masks, settings.dropout_masks)
+                      settings.expert_span, settings.max_start, self.model.towers.draw_masks, settings.dropout_masks,
+                      settings.expert_sides)
         objective = StudentLoss(LOSSES[settings.loss], LOGIT_TEMPERATURES[settings.logit_scale](settings.temperature))
         outer_rates = OuterRates(**optimiser.lr.model_dump())
         update = (sgd(learned, outer_rates, Momenta(**optimiser.momentum.model_dump())) if optimiser.momentum
@@ -285,7 +286,7 @@ def pose(cell: Cell, settings: DistillSettings, params: Params, paths: Paths) ->
         heads=HeadPair.of_widths(*features.widths, params.heads.width, params.heads.dropout),
         reference=TrajectoryStore(paths.experts).last(0),
         evaluator=make_evaluator(schedule_of(cell, params.evaluate), params, splits, model.towers,
-                                 settings.validation_seeds),
+                                 settings.validation_seeds, cell.seed),
         initial_pairs=initial, initial_images=normalise(images, encoder.mean, encoder.std),
         captions=captions_in(train),
         inputs=[*feature_files(paths.features), *trajectory_files(paths.experts),

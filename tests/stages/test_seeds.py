@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from repblend.coresets import choose
+from repblend.evaluation.protocol import Evaluator
 from repblend.grid import Cell
 from repblend.matching.synthetic_set import SyntheticSet
 from repblend.params import Params
@@ -16,7 +17,6 @@ from repblend.params.grid import Grid, seed_apart
 from repblend.runtime.context import Paths
 from repblend.stages.pipeline import Context, distilled, evaluated
 from repblend.stages.select import run as select
-from repblend.store import read_json
 from repblend.streams import seed_of_set
 from repblend.titles import title
 from repro.profiles import compose
@@ -88,9 +88,19 @@ def test_a_set_of_a_seed_has_the_same_bytes_twice(workspace: Path) -> None:
     assert paths.set(Cell.parse(cell)).read_bytes() == before
 
 
-def test_students_are_the_same_seeds_for_every_set(workspace: Path) -> None:
-    record = read_json(Paths(workspace).record("evaluate", CELLS[1]))
-    assert record["cell"] == {"method": "repblend+seed-1", "budget": 6} and record["provenance"]["seed"] == 0
+def test_students_of_a_set_have_draws_of_their_own_and_one_number_the_same_for_all_methods(
+        workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = []
+
+    def look(splits: Any, towers: Any, seed: int, *rest: Any) -> Evaluator:
+        seeds.append(seed)
+        return Evaluator(splits, towers, seed, *rest)
+
+    monkeypatch.setattr("repblend.stages.students.Evaluator", look)
+    for stage, cell in (("distill", "repblend+seed-1-6"), ("evaluate", "repblend+seed-1-6"),
+                        ("evaluate", "random+seed-1-6"), ("distill", "repblend-6"), ("evaluate", "repblend-6")):
+        Context.pipeline.function(stage)(Context.of(workspace, stage, cell))
+    assert seeds == [seed_of_set(0, 1)] * 3 + [0] * 2
 
 
 def test_a_coreset_of_a_seed_is_the_choice_of_that_seed(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,6 @@ def evaluate_cell(cell: Cell, synthetic: SyntheticSet, params: Params, paths: Pa
     recipe = recipe_of(cell, synthetic.lr_img, synthetic.lr_txt, synthetic.metadata["loss"], params,
                            synthetic.metadata.get("temperature"))
     evaluator = make_evaluator(schedule_of(cell, params.evaluate), params, model.splits, model.towers,
-                               params.evaluate.num_seeds)
+                               params.evaluate.num_seeds, cell.seed)
     return evaluator.evaluate_set(model.inputs(synthetic.images), synthetic.texts, synthetic.similarity.matrix(),
                                   recipe, *onlookers)

@@ -25,6 +25,7 @@ from repblend.records.results import Evaluation, flat_metrics
 from repblend.runtime.context import Paths, csv_of, write_cell
 from repblend.runtime.provenance import write_metric
 from repblend.stages.setup import annotations_of, read_pixels
+from repblend.streams import seed_of_set
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,14 @@ def recipe_of(cell: Cell, lr_img: float, lr_txt: float, loss: str, params: Param
 
 
 def make_evaluator(schedule: MethodSchedule, params: Params, splits: dict[str, SplitFeatures], towers: Towers,
-                   num_seeds: int) -> Evaluator:
-    """Return how sets are evaluated on the given splits."""
-    evaluate = params.evaluate
-    return Evaluator(splits, towers, params.seed, num_seeds, schedule.epochs, schedule.scored_intervals,
+                   num_seeds: int, set_number: int = 0) -> Evaluator:
+    """Return how sets are evaluated on the given splits.
+
+    Students of further sets of the same settings (`Cell.seed`) have draws of their own, so that a set with its students
+    is one independent draw; those of one number are the same for all methods, which pairs them.
+    """
+    evaluate, seed = params.evaluate, seed_of_set(params.seed, set_number)
+    return Evaluator(splits, towers, seed, num_seeds, schedule.epochs, schedule.scored_intervals,
                      schedule.batch_size, schedule.batches, evaluate.protocol, evaluate.candidates,
                      params.compute.device)
 

@@ -90,7 +90,7 @@ class Subject:
         recipe = recipe_of(self.cell, synthetic.lr_img, synthetic.lr_txt, synthetic.metadata["loss"], params,
                            synthetic.metadata.get("temperature"))
         evaluator = make_evaluator(schedule_of(self.cell, params.evaluate), params, {"val": model.val, "test": test},
-                                   model.towers, params.evaluate.num_seeds)
+                                   model.towers, params.evaluate.num_seeds, self.cell.seed)
         return evaluator.evaluate_set(model.inputs(synthetic.images), synthetic.texts, synthetic.similarity.matrix(),
                                       recipe, *onlookers)
 

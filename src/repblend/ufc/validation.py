@@ -104,6 +104,7 @@ def train_student(student: str, images: LabelledImages, signal: Tensor | Sequenc
         student: a name in `repblend.ufc.networks`.
         signal: static labels, one row of logits per image as `static_labels` gives them, (N, C) float32; or the
             teachers, for dynamic labels.
+        seed: of all draws; those of several sets that are to be independent differ.
         epochs: passes over the set (`recipe.epochs` of the kind, or `equal_epochs` of it for a smaller set).
         run: which of `recipe.num_seeds` students; names its random streams.
         checkpoint: a file, resumed from if it is of this work; the caller removes it.
@@ -111,7 +112,7 @@ def train_student(student: str, images: LabelledImages, signal: Tensor | Sequenc
     Raises:
         ValueError: the student is unknown, or its loss is not finite.
     """
-    purpose = ("ufc", "student", student, run)  # the same draws for every set and kind of labels
+    purpose = ("ufc", "student", student, run)  # the same draws for every set of one seed and every kind of labels
     network = build(student, images.num_classes, images.images.shape[-1], stream(seed, *purpose, "initial"))
     network = network.to(device).train()
     training = Training(network, optimiser_of(network, recipe), checkpoint, work)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from repblend.progress import progress
 from repblend.runtime.context import csv_of, write_cell
 from repblend.runtime.provenance import provenance, work_fingerprint, write_metric
+from repblend.streams import seed_of_set
 from repblend.tensors import read_tensors, write_tensors
 from repblend.ufc import records
 from repblend.ufc.data import LabelledImages
@@ -49,8 +50,9 @@ def validate(context: UfcContext) -> None:
     budget, work = setup.budget_of(cell.set.budget, params), work_fingerprint(context, inputs)
     epochs = equal_epochs(own_epochs, len(images), budget.num_slots * budget.num_classes)
     checkpoints = [paths.checkpoint("validate", f"{cell}-{number}") for number in range(recipe.num_seeds)]
+    seed = seed_of_set(params.seed, cell.set.seed)  # students of each draw of images have draws of their own
     trained = [train_student(cell.student, images, signal, splits, setup.normalisation_of(params), recipe, epochs,
-                             params.seed, number, checkpoint, work, params.compute.device)
+                             seed, number, checkpoint, work, params.compute.device)
                for number, checkpoint in enumerate(progress(checkpoints, f"validate {cell}", "student"))]
     _write_predictions(context, trained[0][1], splits.test)
     _write_record(context, images, epochs, [student for student, _ in trained], inputs)

@@ -321,7 +321,7 @@ def main(request: str, take: Callable[[str, Any, Any, Clock, Path], Step] = rehe
     try:
         compute_deterministically(params.compute.threads)
         if on_gpu:
-            prepare_gpu(getattr(params.compute, "arithmetic", "float32"))
+            prepare_gpu(params.compute.arithmetic)
         with (tempfile.TemporaryDirectory(prefix="rehearsal-", dir="checkpoints") as folder,
               random_where_absent() as drawn):
             counts = Counts(**asked["counts"]) if asked["counts"] else None

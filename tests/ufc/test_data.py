@@ -69,6 +69,15 @@ def test_normalisation_is_the_formula_and_clipping_is_to_what_pixels_can_be() ->
     assert torch.equal(constants.clip(inputs), inputs)
 
 
+@pytest.mark.parametrize("name", NORMALISATIONS)
+def test_the_ends_of_clipping_are_rounded_once_as_released(name: str) -> None:
+    constants = NORMALISATIONS[name]
+    far = torch.tensor([-1e3, 1e3]).expand(3, 1, 2)
+    found = constants.clip(far)
+    for channel, (mean, std) in enumerate(zip(constants.mean, constants.std, strict=True)):
+        assert torch.equal(found[channel, 0], far[channel, 0].clamp(-mean / std, (1 - mean) / std))
+
+
 def test_initial_images_are_of_their_class_without_repetition_and_read_in_parts(tmp_path: Path) -> None:
     train = labelled(6)
     initial = write_initial_images(tmp_path / "initial", train, range(5), seed=2)

@@ -1,6 +1,7 @@
 """Teachers and students: augmentation against loops, the loss against its definition, and stops that leave no trace."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,17 @@ def test_a_teachers_training_is_that_of_a_plain_loop(tmp_path: Path) -> None:
 def score(folder: Path, signal: Tensor | list[nn.Module]) -> OneStudent:
     return train_student("convnet-small", SPLITS.train, signal, SPLITS, NORMALISATION, validation(), 4, 5, 1,
                          folder / "student.safetensors", "work")[0]
+
+
+def test_a_teacher_may_learn_from_images_that_other_deviations_scale(tmp_path: Path) -> None:
+    other = (0.2470, 0.2435, 0.2616)
+    own, plain = teachers(epochs=1, std=[*other]), teachers(epochs=1)
+    found, expected, without = (
+        train_teacher("convnet-small", SPLITS, constants, recipe, 5, tmp_path / str(number), "work")[0].state_dict()
+        for number, (constants, recipe) in enumerate((
+            (NORMALISATION, own), (replace(NORMALISATION, std=other), plain), (NORMALISATION, plain))))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert any(not torch.equal(found[name], without[name]) for name in expected)
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 5])

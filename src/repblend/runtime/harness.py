@@ -122,8 +122,7 @@ def running(context: StageContext) -> Iterator[None]:
     with only_writer(context.paths.lock(context), f"stage {context.name}"), _logging_to(context.paths.log(context)):
         compute_deterministically(context.params.compute.threads)
         if on_gpu(context):
-            # The unimodal pipeline has no such setting.
-            prepare_gpu(getattr(context.params.compute, "arithmetic", "float32"))
+            prepare_gpu(context.params.compute.arithmetic)
         started, began, begun = datetime.datetime.now(datetime.UTC), time.monotonic(), context.paths.begun(context)
         resumed = begun.is_file()
         if context.part is None:

@@ -89,12 +89,14 @@ class Normalisation:
         return inputs * self._column(self.std, inputs) + self._column(self.mean, inputs)
 
     def clip(self, inputs: Tensor) -> Tensor:
-        """Clip a network's input, channel by channel, to what pixels between 0 and 1 can be."""
-        mean, std = self._column(self.mean, inputs), self._column(self.std, inputs)
-        return torch.minimum(torch.maximum(inputs, -mean / std), (1 - mean) / std)
+        """Clip a network's input, channel by channel, to what pixels between 0 and 1 can be; the ends are rounded once,
+        as released.
+        """
+        low, high = (tuple((end - mean) / std for mean, std in zip(self.mean, self.std, strict=True)) for end in (0, 1))
+        return torch.minimum(torch.maximum(inputs, self._column(low, inputs)), self._column(high, inputs))
 
     @staticmethod
-    def _column(values: tuple[float, float, float], like: Tensor) -> Tensor:
+    def _column(values: tuple[float, ...], like: Tensor) -> Tensor:
         return torch.tensor(values, dtype=like.dtype, device=like.device).view(3, 1, 1)
 
 

@@ -28,6 +28,9 @@ class UfcCompute(Section):
     """CPU threads of every tensor operation."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where networks run. Random numbers are drawn on the CPU in either case."""
+    arithmetic: Literal["float32", "tf32-convolutions", "tf32"] = "float32"
+    """How a GPU multiplies: float32 as it is, or with the factors rounded to ten bits, in convolutions alone, as
+    PyTorch does by default and so the release, or in all products. On a CPU nothing is rounded."""
 
 
 class UfcData(Section):
@@ -90,6 +93,10 @@ class Teachers(Section):
     momentum: Fraction
     weight_decay: Annotated[float, Field(ge=0)]
     augmentation: Augmentation
+    std: Annotated[list[PositiveReal], Field(min_length=3, max_length=3)] | None = None
+    """Standard deviations per channel that images are divided by while teachers train, in place of the data set's.
+    Released: CIFAR-10's teachers come from code with others than everything that follows has, so that they see images
+    a fifth to a third larger than they learned from."""
     checkpoint_every: Positive
     """Epochs between two checkpoints."""
 

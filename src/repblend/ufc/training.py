@@ -12,7 +12,7 @@ Shapes: N images, B of a batch, C classes, H and W pixels.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -187,6 +187,8 @@ def train_teacher(architecture: str, splits: Splits, normalisation: Normalisatio
         ValueError: the architecture is unknown, or the loss is not finite (the checkpoint before stays).
     """
     train, purpose = splits.train, ("ufc", "teacher", architecture)
+    if recipe.std:
+        normalisation = replace(normalisation, std=tuple(recipe.std))
     network = build(architecture, train.num_classes, train.images.shape[-1], stream(seed, *purpose, "initial"))
     network = network.to(device).train()
     optimiser = torch.optim.SGD(network.parameters(), lr=recipe.lr, momentum=recipe.momentum,

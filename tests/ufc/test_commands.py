@@ -63,6 +63,7 @@ def test_defaults_are_the_released_ones() -> None:
     cifar, imgnet, static = (made.parse_args([name]) for name in ("cifar", "imgnet", "val-static"))
     assert (cifar.M, cifar.ipc, cifar.iteration, cifar.lr, cifar.jitter, cifar.r_bn) == (4, 10, 1000, 0.1, 4, 0.05)
     assert (imgnet.M, imgnet.jitter, imgnet.dataset, imgnet.transform) == (3, 32, "imagenet", "crop-flip-shift")
+    assert cifar.batch_size == 100 and imgnet.batch_size == 1000, "all classes, since they share a compensator"
     assert (static.networks, static.epochs, static.batch_size, static.temperature) == ("resnet18", 200, 128, 30)
 
 
@@ -136,7 +137,7 @@ def test_results_are_told_again_and_ignored_options_are_named(run_folder: Path,
 @pytest.mark.parametrize(("arguments", "message"), [
     ("cifar --dataset digits --M 4", "expected 1 to 3 for digits"),
     ("cifar --dataset digits --M 1 --teachers-path nowhere", "convnet-small.safetensors: no such file"),
-    ("cifar --dataset cifar100 --batch-size 50", "the released script fails with fewer; give at least 100"),
+    ("cifar --dataset cifar100 --batch-size 50", "the one for ImageNet would make several. Give at least 100"),
     ("cifar --dataset cifar100 --teachers-path nowhere", "resnet18_E200/ckpt.pth: no such file")])
 def test_wrong_settings_are_told_before_any_work(arguments: str, message: str, tmp_path: Path,
                                                  monkeypatch: pytest.MonkeyPatch,

@@ -33,7 +33,7 @@ class Released(NamedTuple):
     num_val: int
     """Training images that the best epoch is chosen on."""
     architectures: tuple[str, ...]
-    """Teachers, of which `--M` takes the first."""
+    """Teachers in the order of the slots that they fill, of which `--M` takes the first."""
 
 
 DATASETS = {
@@ -41,8 +41,8 @@ DATASETS = {
     "cifar10": Released(32, 5000, tuple(released.CHECKPOINTS)),
     "cifar100": Released(32, 5000, tuple(released.CHECKPOINTS)),
     "tiny-imagenet": Released(64, 10_000, tuple(released.CHECKPOINTS)),
-    "imagenet": Released(224, 10_000, ("torchvision-resnet18", "torchvision-mobilenet_v2",
-                                       "torchvision-efficientnet_b0")),
+    "imagenet": Released(224, 10_000, ("torchvision-efficientnet_b0", "torchvision-resnet18",
+                                       "torchvision-mobilenet_v2")),
 }
 STUDENTS = {"mobilenetV2": "mobilenet_v2", "efficientnet": "efficientnet_b0", "shufflenet": "shufflenet_g2"}
 """Released name of `--networks` -> name in `repblend.ufc.networks`, where they differ."""
@@ -62,7 +62,8 @@ def parser() -> argparse.ArgumentParser:
                 ) -> argparse.ArgumentParser:
         one = commands.add_parser(name, help=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         one.add_argument("--dataset", default=datasets[0], choices=datasets)
-        one.add_argument("--M", type=int, default=num_teachers, help="teachers")
+        one.add_argument("--M", type=int, default=num_teachers, help="teachers; those that made a set also label it "
+                         "(released: always all four)")
         one.add_argument("--data-path", help="folder of the dataset; by default data/DATASET (not a released option)")
         one.add_argument("--teachers-path", default="pretrained", help="folder of the teachers (not a released option)")
         one.add_argument("--seed", type=int, default=0, help="not a released option")
@@ -77,23 +78,23 @@ def parser() -> argparse.ArgumentParser:
     teachers.add_argument("--lr", type=float, default=0.1)
     small = ["cifar100", "cifar10", "digits"]
     _generation(command("cifar", "make compensators on CIFAR (or the digits)", small, 4, run=generate_set,
-                        transform="shift"), "cifar100-ipc10", "../syn_data", 4)
+                        transform="shift"), "cifar100-ipc10", "../syn_data", 4, 100)
     _generation(command("imgnet", "make compensators on ImageNet", ["imagenet"], 3, run=generate_set,
-                        transform="crop-flip-shift"), "imagenet-ipc10", "./syn", 32)
+                        transform="crop-flip-shift"), "imagenet-ipc10", "./syn", 32, 1000)
     _validation(command("val-static", "train a student on stored labels", small, 4, run=validate, labels="static"))
     _validation(command("val-dyn", "train a student on the teachers' labels of every batch", small, 4, run=validate,
                         labels="dynamic"))
     return made
 
 
-def _generation(command: argparse.ArgumentParser, run_name: str, folder: str, jitter: int) -> None:
+def _generation(command: argparse.ArgumentParser, run_name: str, folder: str, jitter: int, classes: int) -> None:
     command.add_argument("--init_path", default="init_images", help="the real images; drawn if it is not there")
     command.add_argument("--ipc", type=int, default=10, help="images per class")
     command.add_argument("--exp-name", default="generated_results")
     command.add_argument("--wandb-name", default=run_name, help="names a folder; nothing is sent anywhere")
     command.add_argument("--syn-data-path", default=folder)
     command.add_argument("--store-best-images", action="store_true", help="write the images, not only compensators")
-    command.add_argument("--batch-size", type=int, default=100, help="classes that share a compensator")
+    command.add_argument("--batch-size", type=int, default=classes, help="classes that share a compensator")
     command.add_argument("--iteration", type=int, default=1000)
     command.add_argument("--lr", type=float, default=0.1)
     command.add_argument("--jitter", type=int, default=jitter, help="largest shift in pixels")
@@ -154,8 +155,9 @@ def parameters(options: argparse.Namespace) -> JSON:
         own["teachers"] |= {"epochs": options.epochs, "batch_size": options.batch_size, "lr": options.lr}
     elif options.run is generate_set:
         if options.batch_size < (num_classes := NUM_CLASSES[options.dataset]):
-            raise ValueError(f"--batch-size {options.batch_size}: all {num_classes} classes share a compensator, and "
-                             f"the released script fails with fewer; give at least {num_classes}")
+            raise ValueError(f"--batch-size {options.batch_size}: all {num_classes} classes share a compensator; the "
+                             "released script for CIFAR fails with fewer, the one for ImageNet would make several. "
+                             f"Give at least {num_classes}")
         own["generation"] |= {
             "iterations": options.iteration, "lr": options.lr, "lambda_bn": options.r_bn,
             "first_layer_weight": options.first_bn_multiplier, "transform": options.transform,

@@ -113,9 +113,9 @@ class Experts(Section):
     import_from: ImportFrom | None = None
     """Where to take the first `num` trajectories from; nothing is trained, and the fields above say how they were."""
     cached_views: Count = 0
-    """A pair whose image is among this many last ones shows the view that it showed then. The released Flickr30K loader
-    keeps 100 augmented images, so that captions of one image can share a view; which ones it keeps is this project's
-    reading: the least recently shown leaves first, and an epoch starts with none."""
+    """A pair whose image is among this many last ones shows the view that it showed then; the least recently shown
+    leaves first, and an epoch starts with none. The Flickr30K loaders of RepBlend and LoRS keep 100 augmented images in
+    each of four processes, so that captions of one image can share a view; MTT-VL's keeps none."""
 
     def steps_per_epoch(self, num_pairs: int) -> int:
         """Return the steps of one pass over that many training pairs."""

@@ -150,7 +150,8 @@ def _found(root: Path, name: str | None) -> Iterator[OfProfile]:
         for profile in found:
             claims = claims_of(profile)
             note = "" if (profile.workspace / "records").is_dir() else (
-                f"No records of {profile.name} are here, only the metrics that git keeps: `repro pull metrics "
-                f"--profile {profile.name}` brings them, or `repro run` makes them.")
+                f"No records of {profile.name} are here, only the metrics that git keeps. What these do not hold "
+                f"(courses, collapse, other encoders and tasks) is 'not run' above: `repro pull metrics --profile "
+                f"{profile.name}` brings the records, or `repro run` makes them.")
             yield OfProfile(profile.name, claims if name else [
                 claim for claim in claims if wanted in claim.entry.profiles], "", note)

@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import bootstrap, ttest_ind, ttest_rel
 
 from repblend.report.intervals import (
+    NO_SPREAD,
     ONE_MEASUREMENT,
     ONE_SET,
     OverSets,
@@ -55,21 +56,34 @@ def test_a_difference_is_students_paired_one_or_welchs(shift: int) -> None:
     assert found.interval() == pytest.approx((truth.low, truth.high))
 
 
-def test_unequal_numbers_of_sets_are_welchs() -> None:
+def test_sets_of_two_common_seeds_are_paired_and_others_do_not_count() -> None:
+    one, other = sets(20.0, 21.0, 25.0), sets(18.0, 18.5) | sets(3.0, first=9)
+    truth = ttest_rel([20.0, 21.0], [18.0, 18.5]).confidence_interval(0.95)
+    found = difference(one, other)
+    assert (found.form, found.degrees, found.estimate) == ("paired", 1.0, 2.25)
+    assert found.interval() == pytest.approx((truth.low, truth.high))
+    assert difference(other, one).estimate == -2.25
+
+
+def test_unequal_numbers_of_sets_of_other_seeds_are_welchs() -> None:
     one, other = [20.0, 21.0, 25.0], [18.0, 18.5]
     truth = ttest_ind(one, other, equal_var=False).confidence_interval(0.95)
-    assert difference(sets(*one), sets(*other)).interval() == pytest.approx((truth.low, truth.high))
+    assert difference(sets(*one), sets(*other, first=5)).interval() == pytest.approx((truth.low, truth.high))
 
 
 def test_one_set_has_no_interval_and_the_deviation_between_students_is_none() -> None:
     found = difference(sets(20.0, std=3.0), sets(10.0, 11.0, std=4.0))
-    assert found.interval() is None and found.unknown == ONE_SET and found.estimate == 9.5
+    assert found.interval() is None and found.unknown == ONE_SET
+    assert found.estimate == 10.0, "against the set of the same seed"
+    assert difference(sets(20.0), sets(10.0, 11.0, first=3)).estimate == 9.5, "against all, where none is"
     assert found.between_students == pytest.approx(5.0)  # of one student each: sqrt(3^2 + 4^2)
     assert difference(sets(1.0, num=1), sets(2.0, num=1)).between_students is None
 
 
-def test_identical_sets_differ_by_nothing() -> None:
-    assert difference(sets(3.0, 3.0), sets(3.0, 3.0, first=4)).interval() == (0.0, 0.0)
+@pytest.mark.parametrize("first", [0, 4])
+def test_sets_without_any_spread_decide_nothing(first: int) -> None:
+    found = difference(sets(4.0, 4.0), sets(3.0, 3.0, first=first))
+    assert (found.estimate, found.interval(), found.unknown) == (1.0, None, NO_SPREAD)
 
 
 @pytest.mark.parametrize(("shift", "share_of_sets", "in_common"), [

@@ -62,7 +62,9 @@ def test_a_comparison_is_decided_by_its_interval_over_sets(differences: tuple[fl
 
 @pytest.mark.parametrize(("comparisons", "verdict"), [
     ([CLEAR, NEAR], HOLDS), ([CLEAR, OPEN], UNDECIDED), ([CLEAR, below(CLEAR)], FAILS), ([OPEN, OPEN], UNDECIDED),
-    ([CLEAR, (1.0,)], HOLDS), ([CLEAR, (-9.0,)], HOLDS), ([CLEAR, ()], HOLDS),  # what has no interval decides nothing
+    # What has no interval decides nothing; it does not let a claim hold that it goes against.
+    ([CLEAR, (1.0,)], f"{HOLDS} (1 of 2 comparisons)"), ([CLEAR, ()], f"{HOLDS} (1 of 2 comparisons)"),
+    ([CLEAR, (-9.0,)], UNDECIDED), ([CLEAR, (0.0,)], UNDECIDED), ([below(CLEAR), (9.0,)], FAILS),
     ([(1.0,), (2.0,)], f"{UNDECIDED} ({ONE_SET})"), ([(), ()], NOT_RUN), ([], NOT_RUN)])
 def test_a_claim_holds_where_every_comparison_with_an_interval_does(comparisons: list[tuple[float, ...]],
                                                                     verdict: str) -> None:
@@ -80,6 +82,8 @@ def test_does_not_hold_is_corrected_for_the_number_of_comparisons() -> None:
 
 
 def test_it_is_said_what_does_not_decide() -> None:
+    assert Claim(ENTRY, (compared(*CLEAR), compared(-1.0)), ()).why.split("; ") == [
+        "1 of 2 comparisons without an interval", "1 of these on the other side"]
     claim = Claim(ENTRY, (compared(*OPEN), compared(2.0), compared()), ())
     assert claim.why.split("; ") == [
         "1 of 3 comparisons not run", "1 of 3 comparisons without an interval",
@@ -135,10 +139,10 @@ def test_what_the_records_say_is_what_the_claims_say(workspace: Path) -> None:
     assert found["repblend-transfers"].run and found["other-tasks"].run and found["symmetric-progress"].run
 
 
-def test_a_missing_set_leaves_the_others_to_welch(workspace: Path) -> None:
+def test_a_missing_set_leaves_the_pairs_of_the_others(workspace: Path) -> None:
     path_of(workspace, "evaluate/lors+seed-2-50").unlink()
     found = next(claim for claim in claims(GridRecords.of(workspace)) if claim.entry.name == "repblend-over-lors")
-    assert found.trials[0].sets == (3, 2) and found.trials[0].effect and found.trials[0].effect.form == "Welch"
+    assert found.trials[0].sets == (2, 2) and found.trials[0].effect and found.trials[0].effect.form == "paired"
 
 
 def test_sets_of_other_parameters_are_none_of_the_claims(workspace: Path) -> None:
@@ -156,7 +160,7 @@ def test_the_words_name_published_effect_ours_verdict_and_files() -> None:
     claim = Claim(published, (compared(*CLEAR), compared(5.0, budget=100)),
                   (PublishedEffect("coco", (Decimal(2),), "T", False),))
     said = claims_text([claim])
-    assert said.startswith(f"HOLDS: {published.claim}\n  repblend-over-lors; ")
+    assert said.startswith(f"HOLDS (1 OF 2 COMPARISONS): {published.claim}\n  repblend-over-lors; ")
     assert "published: +2.0 (coco.csv, evidence T)" in said and "+5.0 [+4.8, +5.2]" in said
     assert "first+seed-0-50/record.json, records/evaluate/first+seed-1-50/record.json and 4 more" in said
     assert counted_words([claim]) == "1 claims: 1 holds, 0 does not hold, 0 undecided, 0 not run"

@@ -73,10 +73,10 @@ def test_without_a_lock_a_metrics_file_is_read_as_its_type(clone: Path) -> None:
 
 def test_metrics_that_the_lock_does_not_know_are_left_out(clone: Path) -> None:
     path = clone / "profiles/openmoji/dvc.lock"
-    content, (first, second) = read_yaml(path), found(clone)["repblend-over-lors"].trials[2].sets
+    content, (first, second) = read_yaml(path), found(clone)["blending-helps"].trials[2].sets
     del content["stages"]["evaluate-seed@repblend-1-100"]
     path.write_text(yaml_text(content))
-    assert found(clone)["repblend-over-lors"].trials[2].sets == (first - 1, second)
+    assert found(clone)["blending-helps"].trials[2].sets == (first - 1, second - 1), "its pair has none left either"
 
 
 def test_every_claim_is_printed_for_each_of_its_workspaces(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +89,7 @@ def test_every_claim_is_printed_for_each_of_its_workspaces(clone: Path, capsys: 
     assert claims.main("ufc-glyphs", as_json=False) == 0
     said = capsys.readouterr().out
     assert said.startswith("ufc-glyphs: 7 claims: ") and "does not hold" in said
-    assert "`repro pull metrics --profile ufc-glyphs` brings them" in said and "Bonferroni" in said
+    assert "`repro pull metrics --profile ufc-glyphs` brings the records" in said and "Bonferroni" in said
 
 
 def test_a_wrong_file_or_name_is_a_sentence(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,9 @@
 """What several sets of the same settings reach, and by how much two methods differ, with a 95 % interval.
 
 Two levels of draws. A *set* of a method has a seed: initial pairs, experts' order, mini-batches, blends; of a coreset
-whatever it draws. *Students* of a set differ in their initial heads and mini-batches. With y_ij what student j of set i
-reaches, the model is that of random effects,
+whatever it draws. *Students* of a set differ in their initial heads and mini-batches; those of another seed have other
+draws, so that they are nested in their set. With y_ij what student j of set i reaches, the model is that of random
+effects,
 
     y_ij = mu + a_i + e_ij,    a_i ~ (0, sigma_a^2) between sets,    e_ij ~ (0, sigma_e^2) between students,
 
@@ -15,12 +16,15 @@ so that the mean m_i of the n students of a set has the variance sigma_a^2 + sig
 
 A difference of two methods, first minus second, has one of three forms:
 
-- **paired**, where both have sets of the same seeds, which share initial pairs and students' seeds: with d_i the
-  differences of set means of one seed, mean(d) +- t(M - 1) s_d / sqrt(M). Exact for normal d_i, whatever the sets of
-  one seed have in common;
-- **Welch**, where the seeds differ: the error is e^2 = s_1^2 / M_1 + s_2^2 / M_2, with Satterthwaite's degrees of
-  freedom, e^4 / (s_1^4 / (M_1^2 (M_1 - 1)) + s_2^4 / (M_2^2 (M_2 - 1)));
-- **unknown**, where a method has one set: how far its sets differ cannot be told from one, so there is no interval.
+- **paired**, where both have sets of two or more common seeds, which share initial pairs and students' draws: with d_i
+  the differences of set means of one seed, mean(d) +- t(M - 1) s_d / sqrt(M). Exact for normal d_i, whatever the sets
+  of one seed have in common. Sets of other seeds do not count;
+- **Welch**, where they have not, and several sets each: the error is e^2 = s_1^2 / M_1 + s_2^2 / M_2, with
+  Satterthwaite's degrees of freedom, e^4 / (s_1^4 / (M_1^2 (M_1 - 1)) + s_2^4 / (M_2^2 (M_2 - 1)));
+- **unknown**, where a method has one set: how far its sets differ cannot be told from one, so there is no interval. The
+  other's set of the same seed is what it is compared with, if there is one.
+
+Sets that differ by the same in every digit say nothing of how far others would: no interval either.
 
 Beside it stands `between_students`, the standard deviation of the difference of one student of each: no interval.
 
@@ -32,9 +36,11 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+S = TypeVar("S")
 LEVEL = 0.95
-ONE_SET, ONE_MEASUREMENT = "one set", "one measurement"
+ONE_SET, NO_SPREAD, ONE_MEASUREMENT = "one set", "sets agree in every digit", "one measurement"
 """Why an interval is unknown."""
 
 
@@ -98,15 +104,29 @@ class Difference:
 
     def interval(self, level: float = LEVEL) -> tuple[float, float] | None:
         """Return the interval that holds the difference of any sets of both methods; None where it is unknown."""
-        if self.error is None:
+        if not self.error:
             return None
-        half = quantile_of_t((1 + level) / 2, self.degrees) * self.error if self.error else 0.0
+        half = quantile_of_t((1 + level) / 2, self.degrees) * self.error
         return self.estimate - half, self.estimate + half
 
     @property
     def unknown(self) -> str:
         """Why there is no interval."""
-        return ONE_SET
+        return ONE_SET if self.error is None else NO_SPREAD
+
+
+def comparable(first: Mapping[int, S], second: Mapping[int, S]) -> tuple[Mapping[int, S], Mapping[int, S]]:
+    """Return what of two methods' sets is compared: those of common seeds where that pairs several, or where one has a
+    single set; else all.
+
+    Args:
+        first: from the seed of a set to the set.
+        second: likewise.
+    """
+    common = first.keys() & second.keys()
+    if len(common) >= 2 or (common and min(len(first), len(second)) < 2):
+        first, second = ({seed: each[seed] for seed in sorted(common)} for each in (first, second))
+    return first, second
 
 
 def difference(first: Sets, second: Sets) -> Difference:
@@ -116,6 +136,7 @@ def difference(first: Sets, second: Sets) -> Difference:
         first: one set or more.
         second: likewise.
     """
+    first, second = comparable(first, second)
     both, paired = (first, second), first.keys() == second.keys()
     means = [[each[seed].mean for seed in sorted(each)] for each in both]
     estimate = statistics.fmean(means[0]) - statistics.fmean(means[1])

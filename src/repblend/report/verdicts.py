@@ -5,7 +5,8 @@ of its effect (`intervals`) lies above the rule's neutral value, does **not hold
 **undecided** else, also where the interval is unknown because a method has one set, or a cost was measured once. Those
 that have an interval decide the claim. It
 
-- holds where every one of them holds (each at 95 %: all have to agree, so none has to be corrected for the rest);
+- holds where every one of them holds (each at 95 %: all have to agree, so none has to be corrected for the rest), and
+  none of those without an interval lies on the wrong side; the verdict says how many of all they are;
 - does not hold where at least one lies on the wrong side by its interval at 1 - 0.05 / (their number), so that chance
   gives a wrong "does not hold" once in twenty claims at most (Bonferroni);
 - is undecided else, also where none has an interval; and not run where no comparison was.
@@ -21,13 +22,15 @@ from typing import Any
 
 from repblend.escape import one_line
 from repblend.report.claims import RULES, Entry, NotKnown, PublishedEffect, published_effects
-from repblend.report.intervals import LEVEL, Difference, Ratio, SetResult, Sets, counted, difference
+from repblend.report.intervals import LEVEL, Difference, Ratio, SetResult, Sets, comparable, counted, difference
 from repblend.report.table import NOT_RUN, CellValue, Column, Derived, Table, TableRow, columns, in_columns
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 VERDICTS = (HOLDS, FAILS, UNDECIDED, NOT_RUN)
-COMBINED = ("A claim holds where every comparison with an interval does. It does not hold where one of them lies on "
-            "the other side by an interval that is corrected for their number (Bonferroni). Else it is undecided")
+COMBINED = ("A claim holds where every comparison with an interval does, and no other lies on the other side. It does "
+            "not hold where one of them lies there by an interval that is corrected for their number (Bonferroni). "
+            "Else it is undecided. Intervals are over sets, of one split of one data set and one pool of experts or "
+            "teachers: they do not say what other data would give")
 RULE = " ".join(f"{rule.words}." for rule in RULES.values()) + f" {COMBINED}."
 SHOWN_FILES = 2
 """Of a comparison, in words; it counts the others."""
@@ -106,6 +109,7 @@ class Trial:
 
 def trial(where: str, against: str, first: Found, second: Found, digits: int = 1) -> Trial:
     """Return the comparison of two methods by their sets; without one of either it was not run."""
+    first, second = comparable(first, second)
     results = [{seed: result for seed, (result, _) in found.items()} for found in (first, second)]
     files = tuple(dict.fromkeys(file for found in (first, second) for _, file in found.values()))
     return Trial(where, against, *map(_over, results), difference(*results) if all(results) else None, 0.0,
@@ -157,13 +161,24 @@ class Claim:
             return NOT_RUN
         if any(each.verdict_at(1 - (1 - LEVEL) / len(self.deciding)) == FAILS for each in self.deciding):
             return FAILS
-        return HOLDS if self.deciding and all(each.verdict == HOLDS for each in self.deciding) else UNDECIDED
+        agree = all(each.verdict == HOLDS for each in self.deciding) and not self.opposed
+        return HOLDS if self.deciding and agree else UNDECIDED
+
+    @cached_property
+    def opposed(self) -> tuple[Trial, ...]:
+        """The comparisons without an interval that lie on the wrong side."""
+        return tuple(each for each in self.run if not each.interval and each.effect
+                     and each.effect.estimate <= each.neutral)
 
     @property
     def said(self) -> str:
-        """The verdict; where no comparison has an interval, with the reasons in brackets."""
+        """The verdict; in brackets why no comparison decides, or how many of all do."""
         unknown = dict.fromkeys(each.effect.unknown for each in self.run if each.effect)
-        return f"{self.verdict} ({', '.join(unknown)})" if self.run and not self.deciding else self.verdict
+        if self.run and not self.deciding:
+            return f"{self.verdict} ({', '.join(unknown)})"
+        some = len(self.deciding) < len(self.trials)
+        partly = f" ({len(self.deciding)} of {len(self.trials)} comparisons)" * (self.verdict == HOLDS and some)
+        return self.verdict + partly
 
     @property
     def why(self) -> str:
@@ -175,6 +190,7 @@ class Claim:
         return "; ".join(words for number, words in (
             (len(self.trials) - len(self.run), f"{len(self.trials) - len(self.run)} {of} not run"),
             (alone, f"{alone} {of} without an interval"),
+            (self.verdict == UNDECIDED and len(self.opposed), f"{len(self.opposed)} of these on the other side"),
             (self.verdict == UNDECIDED and len(open_ones),
              f"in {len(open_ones)} {of} the interval holds the value of no difference"),
             (self.verdict == UNDECIDED and len(below), f"in {len(below)} {of} it lies below, but not as corrected for "

@@ -188,7 +188,8 @@ def train_teacher(architecture: str, splits: Splits, normalisation: Normalisatio
     """
     train, purpose = splits.train, ("ufc", "teacher", architecture)
     if recipe.std:
-        normalisation = replace(normalisation, std=tuple(recipe.std))
+        red, green, blue = recipe.std
+        normalisation = replace(normalisation, std=(red, green, blue))
     network = build(architecture, train.num_classes, train.images.shape[-1], stream(seed, *purpose, "initial"))
     network = network.to(device).train()
     optimiser = torch.optim.SGD(network.parameters(), lr=recipe.lr, momentum=recipe.momentum,

@@ -156,7 +156,7 @@ def readme() -> Iterator[Bound]:
             (OPENMOJI, "heads", whole.coresets, whole.distilled, whole.budgets),
             (OPENMOJI, "encoder and head", encoder_coresets, whole.encoder_distilled, whole.budgets)):
         yield say(*table(workspace, corner, [*coresets, *sorted(distilled, key=[*METHODS].index)], budgets))
-    yield say("All 1,695 real pairs give {}, chance {}. The", held_out(QUICKSTART, "full-data"),
+    yield say("All 1,695 real pairs give {}, chance {}. Deviations are", held_out(QUICKSTART, "full-data"),
               mean(QUICKSTART, "chance"))
     yield say("all real pairs give {}, five experts", held_out(OPENMOJI, "full-data+encoder-students"))
     yield say("(2 cores, {}), ", processor(QUICKSTART))
@@ -171,8 +171,12 @@ def readme() -> Iterator[Bound]:
     yield say("100 pairs: {} against {} | ± {} and ± {}, five students each | {} h of what is recorded | {} |",
               *(mean(OPENMOJI, cell) for cell in pair), *(deviation(OPENMOJI, cell) for cell in pair),
               f"{minutes(OPENMOJI) / 60:.1f}", gigabytes(OPENMOJI))
-    yield say("| {} against {}; random pairs {} | ± {}, {} and {}, ten reference models", *(
-        concentration(cell, key) for key in ("mean", "std") for cell in (*pair, "random-100")))
+    yield say("| {} against {}; random pairs {}, without RB {} | ± {}, {} and {}, ten reference models", *(
+        concentration(cell, "mean") for cell in (*pair, "random-100", "repblend-without-blending-100")), *(
+        concentration(cell, "std") for cell in (*pair, "random-100")))
+    spreads = [statistics.stdev(float(mean(OPENMOJI, f"{method}{seed}-{budget}")) for seed in SEEDS)
+               for method in (*quick.coresets, *quick.distilled) for budget in quick.budgets]
+    yield say("deviation of {} to {} more (three sets of each in", f"{min(spreads):.1f}", f"{max(spreads):.1f}")
     methods = json.loads((ROOT / "benchmarks/efficiency.json").read_text())["methods"]
     ours, lors, released = (methods[name]["seconds_per_iteration"]
                             for name in ("repblend", "lors", "lors-double-backward"))

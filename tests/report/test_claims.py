@@ -62,7 +62,7 @@ def put(place: int, **values: Any) -> Callable[[list[dict[str, Any]]], None]:
 
 WRONG = [
     (put(0, colour="red"), "claim 1 (repblend-over-lors): colour: Extra inputs"),
-    (lambda content: content[1].pop("rule"), "claim 4 (lors-over-tesla-vl): rule: Field required"),
+    (lambda content: content[1].pop("rule"), "claim 2 (headline-image-retrieval): rule: Field required"),
     (put(0, claim=""), "claim 1 (repblend-over-lors): claim"),
     (put(0, measure="taste"), "claim 1 (repblend-over-lors): measure"),
     (put(0, metrics=["best"]), "metrics has 'best', which recall has not"),

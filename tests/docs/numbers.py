@@ -263,8 +263,8 @@ def blending() -> Iterator[Bound]:
     gaps = [_over_sets("modality_gap", *cell) for cell in (("+published", 50), ("", 50), ("", 100))]
     assert all(high < 0 for _, _, high in less) and all(low < 0 < high for _, low, high in gaps)
     shown = (f"{each:+.3f} [{low:+.3f}, {high:+.3f}]" for each, low, high in (*less, *gaps))
-    yield say("image similarity {} in the paper's regime at 50 pairs, {} in ours at 50 and {} at 100; the gap {}, {} "
-              "and {}, whose intervals", *shown)
+    yield say("image similarity {} in the paper's regime at 50 pairs, {} in ours at 50 and {} at 100; the gap changes "
+              "by {} there and by {} and then {}, whose intervals", *shown)
     name = "intra_modal_similarity_img"
     before = record(OPENMOJI, "distill/repblend-without-blending-50")["course"]["checkpoints"][name][0]
     yield say("image similarity is {}, after the last without blending {} in our", f"{before:.3f}",

@@ -27,8 +27,8 @@ from repblend.report.table import NOT_RUN, CellValue, Column, Derived, Table, Ta
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 VERDICTS = (HOLDS, FAILS, UNDECIDED, NOT_RUN)
-COMBINED = ("A claim holds where every comparison with an interval does, and none without one lies on the other side. It "
-            "does not hold where an interval lies there that is corrected for their number (Bonferroni). Else it is "
+COMBINED = ("A claim holds where every comparison with an interval does, and none without one lies on the other side. "
+            "It does not hold where an interval lies there that is corrected for their number (Bonferroni). Else it is "
             "undecided. Intervals are over sets, of one split of one data set and one pool of experts or teachers: "
             "they do not say what other data would give")
 RULE = " ".join(f"{rule.words}." for rule in RULES.values()) + f" {COMBINED}."

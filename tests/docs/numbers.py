@@ -226,6 +226,7 @@ def findings() -> Iterator[Bound]:
         f"{float(row[which]):.1f}" for row in (early, late) for which in ("averaged", "last")))
     yield say("in the place of the pixels gave {} against {}. Both are", *(
         f"{float(row['last']):.1f}" for row in (other, late)))
+    yield from encoder_sets()
     yield from transfer()
     yield from wide_search()
     yield from equal_search()
@@ -282,6 +283,29 @@ def _over_sets(name: str, regime: str, budget: int) -> tuple[float, float, float
     ends = found.interval()
     assert ends is not None
     return found.estimate, *ends
+
+
+def encoder_sets() -> Iterator[Bound]:
+    """Yield what paper/FINDINGS.md says of several sets of two methods that match the encoder."""
+    found: dict[tuple[str, str], dict[int, SetResult]] = {}
+    with (ROOT / "paper/studies/matched-encoder.csv").open(encoding="utf-8", newline="") as file:
+        for each in csv.DictReader(file):
+            found.setdefault((each["method"], each["pairs"]), {})[int(each["seed"])] = SetResult(
+                float(each["mean_recall"]), float(each["students_std"]), int(each["students"]))
+    means = {key: [f"{each.mean:.1f}" for each in sets.values()] for key, sets in found.items()}
+    apart = [difference(found["lors", pairs], found["tesla-vl", pairs]) for pairs in ("50", "100")]
+    intervals = [each.interval() or (0.0, 0.0) for each in apart]
+    assert all(low < 0 < high for low, high in intervals)
+    say = partial(bind, "paper/FINDINGS.md")
+    yield say("LoRS {}, {} and {} at 50 pairs and {}, {} and {} at 100, TESLA-VL {}, {} and {}, then {}, {} and {}. "
+              "LoRS minus",
+              *(value for key in (("lors", "50"), ("lors", "100"), ("tesla-vl", "50"), ("tesla-vl", "100"))
+                for value in means[key]))
+    yield say("LoRS minus TESLA-VL is {} at 50 pairs and {} at 100 (mean", *(
+        f"{each.estimate:+.1f} [{low:+.1f}, {high:+.1f}]" for each, (low, high) in zip(apart, intervals, strict=True)))
+    for pairs in ("50", "100"):
+        best = max(each.mean for (_, number), sets in found.items() if number == pairs for each in sets.values())
+        assert min(float(mean(OPENMOJI, f"repblend{seed}-{pairs}")) for seed in SEEDS) - best > 5
 
 
 def transfer() -> Iterator[Bound]:

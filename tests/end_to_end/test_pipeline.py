@@ -79,6 +79,7 @@ def test_metrics_are_short_and_flat_and_curves_lie_beside_records(finished: Work
 def test_changes_rerun_what_is_made_of_them_and_what_needs_that(copy: Workspace) -> None:
     copy.change({"distill": {"cells": CELLS | {"repblend-8": {"initial_lr_img": 0.1}}}})
     copy.edit(*(f"src/repblend/{source}" for source in ("report/page.py", "stages/prepare.py", "ufc/networks.py")))
+    copy.edit("src/repblend/encoders/image.py", "src/repblend/data/features.py", line="# What all stages are made of.")
     assert sorted(ran(copy.run_forked("run", figures=1))) == [
         "distill@repblend-8", "embed-distilled@repblend-8", "evaluate-distilled@repblend-8", "prepare", "report",
         "settings", "transfer-distilled@repblend-8"]

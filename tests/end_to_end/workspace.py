@@ -73,11 +73,11 @@ class Workspace:
         made = pipeline_for(ROOT / "conf/multimodal.dvc.yaml", content, PurePosixPath("."), {})
         (self.folder / "dvc.yaml").write_text(yaml_text(made))
 
-    def edit(self, *sources: str) -> None:
-        """Append a comment to files."""
+    def edit(self, *sources: str, line: str = "EDITED = True") -> None:
+        """Append a line to files: code, since a comment would be no edit."""
         for name in sources:
             with (self.folder / name).open("a") as file:
-                file.write("# edited\n")
+                file.write(f"{line}\n")
 
     def commit(self, message: str) -> None:
         subprocess.run(["git", "add", "--all"], cwd=self.folder, check=True)

@@ -11,7 +11,7 @@ import csv
 import json
 import re
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
@@ -126,16 +126,26 @@ def concentration(cell: str, key: str) -> str:
     return f"{record(OPENMOJI, f'embed/{cell}')['measures']['concentration_ratio_img'][key]:.2f}"
 
 
+def course(cell: str, name: str) -> list[float]:
+    """Return a measure of collapse at the checkpoints of a distillation."""
+    return record(OPENMOJI, f"distill/{cell}")["course"]["checkpoints"][name]
+
+
 def measured(cell: str, name: str) -> str:
     """Return a measure of collapse after the last iteration of a distillation."""
-    return f"{record(OPENMOJI, f'distill/{cell}')['course']['checkpoints'][name][-1]:.3f}"
+    return f"{course(cell, name)[-1]:.3f}"
 
 
 def table(workspace: Path, corner: str, methods: Sequence[str], budgets: Sequence[int]) -> tuple[str, ...]:
     """Return a table of recalls as Markdown with `{}` in its cells, and what belongs there."""
-    lines = [f"| {corner} |" + "".join(f" {budget} pairs |" for budget in budgets), "|---" * (len(budgets) + 1) + "|",
-             *(row(title(method), len(budgets)) for method in methods)]
-    return "\n".join(lines), *(held_out(workspace, f"{method}-{budget}") for method in methods for budget in budgets)
+    return (template([corner, *(f"{budget} pairs" for budget in budgets)], map(title, methods)),
+            *(held_out(workspace, f"{method}-{budget}") for method in methods for budget in budgets))
+
+
+def template(columns: Sequence[str], rows: Iterable[str]) -> str:
+    """Return a table as Markdown with `{}` in its cells, but for the first of each row."""
+    return "\n".join([f"| {' | '.join(columns)} |", "|---" * len(columns) + "|",
+                      *(row(name, len(columns) - 1) for name in rows)])
 
 
 def row(name: str, num_cells: int) -> str:
@@ -195,9 +205,7 @@ def findings() -> Iterator[Bound]:
         "best real pairs, students that train heads": grid.coresets}
     reached = {name: [max((mean(OPENMOJI, f"{method}-{budget}") for method in methods), key=float)
                       for budget in grid.budgets] for name, methods in best_of.items()}
-    yield say("\n".join(["| pairs |" + "".join(f" {budget} |" for budget in grid.budgets),
-                         "|---" * (len(grid.budgets) + 1) + "|",
-                         *(row(name, len(grid.budgets)) for name in reached)]),
+    yield say(template(["pairs", *map(str, grid.budgets)], reached),
               *(value for values in reached.values() for value in values))
     ours, lors, tesla = ([float(value) for value in values] for values in [*reached.values()][:3])
     assert all(one - other >= 5 for one, other in zip(ours, lors, strict=True))
@@ -249,17 +257,19 @@ def blending() -> Iterator[Bound]:
     yield say("Random pairs give {}, with a learned similarity and rates {}, with texts as well {}, and all that "
               "RepBlend learns {}: the pixels carry the last {}. Alone they give {}, texts alone {} (one set",
               random, labels, texts, everything, f"{float(everything) - float(texts):.1f}", pixels, only_texts)
-    worse = [float(mean(OPENMOJI, f"repblend{seed}-{budget}")) - float(mean(OPENMOJI, f"{arms[1]}{seed}-{budget}"))
-             for seed in SEEDS for budget in (50, 100)]
-    assert max(worse) < 0
+    def leads(regime: str, budget: int) -> list[float]:
+        with_it, without = ([float(mean(OPENMOJI, f"{arm}{regime}{seed}-{budget}")) for seed in SEEDS] for arm in arms)
+        return [one - other for one, other in zip(with_it, without, strict=True)]
+
+    assert max(leads("", 50) + leads("", 100)) < 0
     claim = next(each for each in claims_of(profile_of(ROOT, "openmoji")) if each.entry.name == "blending-helps")
     assert claim.said == "undecided"
     yield say("all six of six**: the difference is {} at 50 pairs and {} at 100 (mean and", *(
         next(each.shown for each in claim.trials if each.where == f"{budget} pairs") for budget in (50, 100)))
-    leads = [float(mean(OPENMOJI, f"repblend+published{seed}-50"))
-             - float(mean(OPENMOJI, f"{arms[1]}+published{seed}-50")) for seed in SEEDS]
-    assert min(leads) > 0
-    yield say("it leads in every set of 50 pairs, by {}, {} and {}, and is level", *(f"{lead:.1f}" for lead in leads))
+    published = leads("+published", 50)
+    assert min(published) > 0
+    yield say("it leads in every set of 50 pairs, by {}, {} and {}, and is level",
+              *(f"{lead:.1f}" for lead in published))
     less = [_over_sets("intra_modal_similarity_img", *cell) for cell in (("+published", 50), ("", 50), ("", 100))]
     gaps = [_over_sets("modality_gap", *cell) for cell in (("+published", 50), ("", 50), ("", 100))]
     assert all(high < 0 for _, _, high in less) and all(low < 0 < high for _, low, high in gaps)
@@ -267,17 +277,14 @@ def blending() -> Iterator[Bound]:
     yield say("image similarity {} in the paper's regime at 50 pairs, {} in ours at 50 and {} at 100; the gap changes "
               "by {} there and by {} and then {}, whose intervals", *shown)
     name = "intra_modal_similarity_img"
-    before = record(OPENMOJI, "distill/repblend-without-blending-50")["course"]["checkpoints"][name][0]
-    yield say("image similarity is {}, after the last without blending {} in our", f"{before:.3f}",
+    yield say("image similarity is {}, after the last without blending {} in our",
+              f"{course('repblend-without-blending-50', name)[0]:.3f}",
               measured("repblend-without-blending-50", name))
 
 
 def _over_sets(name: str, regime: str, budget: int) -> tuple[float, float, float]:
     """Return blending minus none in a measure after the last iteration: the mean over sets, and its interval."""
-    def last(cell: str) -> SetResult:
-        return SetResult(record(OPENMOJI, f"distill/{cell}")["course"]["checkpoints"][name][-1])
-
-    sets = [{number: last(f"{arm}{regime}{seed}-{budget}")
+    sets = [{number: SetResult(course(f"{arm}{regime}{seed}-{budget}", name)[-1])
              for number, seed in enumerate(SEEDS)} for arm in ("repblend", "repblend-without-blending")]
     found = difference(*sets)
     ends = found.interval()
@@ -319,9 +326,7 @@ def transfer() -> Iterator[Bound]:
         found[method] = [*(each["mean_recall"] for each in encoders),
                          *(each.get("mean_recall", each.get("accuracy")) for each in tasks)]
     columns = ("mean recall, accuracy by ten words", "Lite1", "Lite2", "icons by their names", "ten words")
-    yield say("\n".join([f"| {' | '.join(columns)} |", "|---" * len(columns) + "|",
-                         *(row(title(method), 4) for method in found)]),
-              *(f"{value:.1f}" for values in found.values() for value in values))
+    yield say(template(columns, map(title, found)), *(f"{value:.1f}" for values in found.values() for value in values))
     assert all(abs(ours - other) < 3 for ours, other in zip(found["repblend"][:2], found["random"], strict=False))
     icons = [each[2] for each in found.values()]
     assert max(icons) - min(icons) < 3 and found["lors"][3] > found["repblend"][3]
@@ -413,11 +418,10 @@ def glyphs() -> Iterator[Bound]:
     records = UfcRecords.of(GLYPHS)
     params, student = records.params, records.params.validation.students[0]
     say, kinds = partial(bind, "src/repblend/ufc/README.md"), records.cells(params.budgets[0])
-    corner = "| students learn from |" + "".join(f" {budget} per class |" for budget in params.budgets)
-    lines = [corner, "|---" * (len(params.budgets) + 1) + "|", *(row(kind_title(*kind), len(params.budgets))
-                                                                for kind in map(_kind, kinds))]
-    yield say("\n".join(lines), *(over_draws(f"{name}{{}}+{labels}+{student}-{budget}", params.seeds)
-                                  for name, labels in map(_kind, kinds) for budget in params.budgets))
+    columns = ["students learn from", *(f"{budget} per class" for budget in params.budgets)]
+    yield say(template(columns, (kind_title(*kind) for kind in map(_kind, kinds))),
+              *(over_draws(f"{name}{{}}+{labels}+{student}-{budget}", params.seeds)
+                for name, labels in map(_kind, kinds) for budget in params.budgets))
     reached = [_accuracy(f"teacher+{name}") for name in params.teachers.architectures]
     yield say("glyphs, reach {} to {} %", f"{min(reached):.1f}", f"{max(reached):.1f}")
     say = partial(bind, "profiles/ufc-glyphs/README.md")

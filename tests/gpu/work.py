@@ -12,10 +12,10 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import nn
 
 from repblend.costs import Counts
+from repblend.encoders.depthwise import Depthwise
 from repblend.encoders.hub import CHECKPOINTS, record_of
 from repblend.encoders.libraries import random_where_absent
 from repblend.grid import Cell
@@ -115,12 +115,8 @@ def _pretended_gpu() -> Iterator[None]:
     While operations are watched, autograd writes some second derivatives out in another order; and a processor has a
     depthwise gradient of its own, so that here it takes PyTorch's, as a GPU does.
     """
-    with pretend_gpu(), mock.patch("repblend.encoders.depthwise.depthwise", _as_on_a_gpu):
+    with pretend_gpu(), mock.patch.object(Depthwise, "forward", nn.Conv2d.forward):
         yield
-
-
-def _as_on_a_gpu(images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
-    return F.conv2d(images, weight, bias, stride, padding, groups=len(weight))
 
 
 def run_unimodal(name: str, folder: Path, device: str) -> None:

@@ -137,7 +137,8 @@ def test_results_are_told_again_and_ignored_options_are_named(run_folder: Path,
 @pytest.mark.parametrize(("arguments", "message"), [
     ("cifar --dataset digits --M 4", "expected 1 to 3 for digits"),
     ("cifar --dataset digits --M 1 --teachers-path nowhere", "convnet-small.safetensors: no such file"),
-    ("cifar --dataset cifar100 --batch-size 50", "the one for ImageNet would make several. Give at least 100"),
+    ("cifar --dataset cifar100 --batch-size 50", "the released script for CIFAR fails with fewer, the one for ImageNet "
+     "would make several. Give at least 100"),
     ("cifar --dataset cifar100 --teachers-path nowhere", "resnet18_E200/ckpt.pth: no such file")])
 def test_wrong_settings_are_told_before_any_work(arguments: str, message: str, tmp_path: Path,
                                                  monkeypatch: pytest.MonkeyPatch,

@@ -48,8 +48,8 @@ def save(content: Any, path: Path) -> None:
     with path.open("wb") as file:  # given a name instead, PyTorch writes it into the file
         try:
             torch.save(content, file)
-        except RuntimeError as error:  # PyTorch's words for what a failed write made it miss
-            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+        except RuntimeError as error:  # PyTorch's words for the end that a failed write, or a signal, made it miss
+            raise (error.__context__ or error) from None
 
 
 def read_distilled(path: Path, metadata: JSON) -> SyntheticSet:

@@ -115,9 +115,10 @@ def commands() -> dict[str, Any]:
     from repblend.ufc.stages.pipeline import UfcContext
     from repro.cli import app
     from repro.guarded_dvc import loading_only, write_changed_stages, write_files_whole
+    from repro.workspace import only_run
 
     def dvc() -> int:
-        with loading_only(Path.cwd()):
+        with only_run(Path.cwd()), loading_only(Path.cwd()):  # as `repro run` and its jobs call it
             return dvc_main(["repro"])
 
     write_files_whole()

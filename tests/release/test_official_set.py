@@ -11,7 +11,7 @@ from torch import nn
 
 from repblend.matching.similarity import FullSimilarity, IdentitySimilarity, LowRankSimilarity
 from repblend.matching.synthetic_set import SyntheticSet
-from repblend.released_files import read_distilled, write_distilled
+from repblend.released_files import read_distilled, save, write_distilled
 
 
 def official_set(num_pairs: int = 5, alpha: float = 3.0) -> dict:
@@ -154,3 +154,31 @@ def test_the_hostile_archive_does_run_where_nothing_refuses_it(tmp_path: Path,
     (tmp_path / "distilled.pt").write_bytes(hostile_archive())
     torch.load(tmp_path / "distilled.pt", weights_only=False)
     assert "run" in capsys.readouterr().out
+
+
+class Breaking(io.FileIO):
+    """A file whose n-th write is interrupted, or fails."""
+
+    def __init__(self, path: Path, turn: int, error: BaseException) -> None:
+        super().__init__(path, "wb")
+        self.left, self.error = turn, error
+
+    def write(self, data: object) -> int:
+        self.left -= 1
+        if self.left < 0:
+            raise self.error
+        return super().write(data)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143), OSError(28, "No space left on device")],
+                         ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("turn", [0, 1, 5, 12])
+def test_a_write_that_is_stopped_or_fails_ends_as_what_stopped_it(tmp_path: Path, error: BaseException,
+                                                                  turn: int) -> None:
+    """PyTorch then speaks of an end of the file at an unexpected place."""
+    path = tmp_path / "distilled.pt"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "open", lambda self, *_: Breaking(self, turn, error))
+        with pytest.raises(type(error)) as raised:
+            save(official_set(), path)
+    assert raised.value is error

@@ -14,7 +14,7 @@ from PIL import Image
 from repblend.params.experts import ImportFrom
 from repblend.streams import stream
 from repblend.tensors import read_tensors
-from repblend.ufc.__main__ import main, parser
+from repblend.ufc.__main__ import main, parameters, parser
 from repblend.ufc.data import NORMALISATIONS, InitialImages
 from repblend.ufc.generation import Compensators
 from repblend.ufc.integration import read_image_set
@@ -65,6 +65,13 @@ def test_defaults_are_the_released_ones() -> None:
     assert (imgnet.M, imgnet.jitter, imgnet.dataset, imgnet.transform) == (3, 32, "imagenet", "crop-flip-shift")
     assert cifar.batch_size == 100 and imgnet.batch_size == 1000, "all classes, since they share a compensator"
     assert (static.networks, static.epochs, static.batch_size, static.temperature) == ("resnet18", 200, 128, 30)
+
+
+@pytest.mark.parametrize("command", ["cifar", "imgnet", "val-static", "val-dyn"])
+def test_commands_compute_as_pytorch_does_by_default(command: str) -> None:
+    assert parameters(parser().parse_args([command]))["compute"]["arithmetic"] == "tf32-convolutions"
+    chosen = parser().parse_args([command, "--arithmetic", "float32"])
+    assert parameters(chosen)["compute"]["arithmetic"] == "float32"
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -132,6 +139,16 @@ def test_results_are_told_again_and_ignored_options_are_named(run_folder: Path,
                 f"--syn-data-path {made} --output-dir {run_folder}/other".split()) == 1
     errors = capsys.readouterr().err
     assert "--lr is accepted and ignored" in errors and "give the --ipc that it was made with" in errors
+
+
+@pytest.mark.parametrize(("options", "message"), [("--dataset digits --seed 1", "Give --seed 0"),
+                                                  ("--dataset cifar10 --seed 0", "Give --dataset digits")])
+def test_a_set_is_validated_as_what_it_was_made(options: str, message: str, run_folder: Path,
+                                                capsys: pytest.CaptureFixture[str]) -> None:
+    made = run_folder / "syn/digits-ipc3/generated_results"
+    before = (made / "params.yaml").read_bytes()
+    assert main(f"val-static {options} --M 2 --ipc 3 --syn-data-path {made} --output-dir {made}".split()) == 1
+    assert message in capsys.readouterr().err and (made / "params.yaml").read_bytes() == before
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -203,15 +220,16 @@ def test_imported_files_are_those_that_the_parameters_say(tmp_path: Path) -> Non
         check_imported("teachers.import_from", ImportFrom(path="a", sha256=told), tmp_path, [file])
 
 
-def test_released_checkpoints_load_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("folder", "key"), [("shufflenet_E200", "state_dict"), ("shufflenet_E100", "model")])
+def test_released_checkpoints_load_by_name(folder: str, key: str, tmp_path: Path) -> None:
     made = build("shufflenet_g2", 10, 32, stream(0, "tests"))
-    (tmp_path / "shufflenet_E200").mkdir()
-    torch.save({"state_dict": {f"module.{name}": value for name, value in made.state_dict().items()}, "acc": 1.0},
-               tmp_path / "shufflenet_E200/ckpt.pth")
+    (tmp_path / folder).mkdir()
+    torch.save({key: {f"module.{name}": value for name, value in made.state_dict().items()}, "acc": 1.0},
+               tmp_path / folder / "ckpt.pth")
     found = import_teacher(teacher_file(tmp_path, "shufflenet_g2"), "shufflenet_g2", 10, 32)
     assert all(torch.equal(value, made.state_dict()[name]) for name, value in found.state_dict().items())
     with pytest.raises(ValueError, match="with 100 classes"):
         import_teacher(teacher_file(tmp_path, "shufflenet_g2"), "shufflenet_g2", 100, 32)
-    (tmp_path / "shufflenet_E200/ckpt.pth").write_bytes(b"damaged")
+    (tmp_path / folder / "ckpt.pth").write_bytes(b"damaged")
     with pytest.raises(ValueError, match="holds code is not read"):
         import_teacher(teacher_file(tmp_path, "shufflenet_g2"), "shufflenet_g2", 10, 32)

@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from repblend.params.reading import read_yaml, validated
 from repblend.runtime.harness import main as run_stage
@@ -20,7 +20,7 @@ from repblend.runtime.harness import prepare_process
 from repblend.store import JSON, write_json
 from repblend.ufc import released
 from repblend.ufc.data import MANIFEST, NUM_CLASSES
-from repblend.ufc.params import UfcParams
+from repblend.ufc.params import UfcCompute, UfcParams
 from repblend.ufc.records import OneStudent, Validated
 from repblend.ufc.stages.pipeline import UfcContext
 from repblend.ufc.stages.setup import budget_of
@@ -34,18 +34,21 @@ class Released(NamedTuple):
     """Training images that the best epoch is chosen on."""
     architectures: tuple[str, ...]
     """Teachers in the order of the slots that they fill, of which `--M` takes the first."""
+    teachers: JSON
+    """What their training has of its own (README.md, Released habits)."""
 
 
 DATASETS = {
-    "digits": Released(8, 200, ("convnet-small", "resnet-small", "mobilenet-small")),
-    "cifar10": Released(32, 5000, tuple(released.CHECKPOINTS)),
-    "cifar100": Released(32, 5000, tuple(released.CHECKPOINTS)),
-    "tiny-imagenet": Released(64, 10_000, tuple(released.CHECKPOINTS)),
+    "digits": Released(8, 200, ("convnet-small", "resnet-small", "mobilenet-small"), {}),
+    "cifar10": Released(32, 5000, tuple(released.CHECKPOINTS), {"std": [0.2470, 0.2435, 0.2616]}),
+    "cifar100": Released(32, 5000, tuple(released.CHECKPOINTS), {}),
+    "tiny-imagenet": Released(64, 10_000, tuple(released.CHECKPOINTS), {"epochs": 100}),
     "imagenet": Released(224, 10_000, ("torchvision-efficientnet_b0", "torchvision-resnet18",
-                                       "torchvision-mobilenet_v2")),
+                                       "torchvision-mobilenet_v2"), {}),
 }
 STUDENTS = {"mobilenetV2": "mobilenet_v2", "efficientnet": "efficientnet_b0", "shufflenet": "shufflenet_g2"}
 """Released name of `--networks` -> name in `repblend.ufc.networks`, where they differ."""
+ARITHMETIC = get_args(UfcCompute.model_fields["arithmetic"].annotation)
 IGNORED = ("lr", "weight_decay", "wandb_project", "wandb_api_key")
 """Options of validation that the released scripts take and never use."""
 
@@ -68,12 +71,14 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--teachers-path", default="pretrained", help="folder of the teachers (not a released option)")
         one.add_argument("--seed", type=int, default=0, help="not a released option")
         one.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="not a released option")
+        one.add_argument("--arithmetic", default="tf32-convolutions", choices=ARITHMETIC, help="of a GPU; the release "
+                         "names none, so it has PyTorch's default (not a released option)")
         one.add_argument("--threads", type=int, default=1, help="CPU threads (not a released option)")
         one.set_defaults(**values)
         return one
 
     teachers = command("teach", "train the teachers", ["cifar100", "cifar10", "tiny-imagenet", "digits"], 4, run=teach)
-    teachers.add_argument("--epochs", type=int, default=200)
+    teachers.add_argument("--epochs", type=int, help="by default 200, of Tiny-ImageNet 100")
     teachers.add_argument("--batch-size", type=int, default=128)
     teachers.add_argument("--lr", type=float, default=0.1)
     small = ["cifar100", "cifar10", "digits"]
@@ -148,11 +153,12 @@ def parameters(options: argparse.Namespace) -> JSON:
     augmentation = {"augmentation": {"crop_padding": 1, "flip": 0.0} if digits else {"crop_padding": 4, "flip": 0.5}}
     weights = "torchvision" if options.dataset == "imagenet" else "trained"
     own: JSON = {
-        "teachers": augmentation | {"architectures": list(architectures), "weights": weights},
+        "teachers": augmentation | dataset.teachers | {"architectures": list(architectures), "weights": weights},
         "generation": {"skipped_layers": {"efficientnet_b0": [1]} if "efficientnet_b0" in architectures else {}},
         "validation": augmentation}
     if options.run is teach:
-        own["teachers"] |= {"epochs": options.epochs, "batch_size": options.batch_size, "lr": options.lr}
+        own["teachers"] |= {"batch_size": options.batch_size, "lr": options.lr} | (
+            {} if options.epochs is None else {"epochs": options.epochs})
     elif options.run is generate_set:
         if options.batch_size < (num_classes := NUM_CLASSES[options.dataset]):
             raise ValueError(f"--batch-size {options.batch_size}: all {num_classes} classes share a compensator; the "
@@ -169,7 +175,8 @@ def parameters(options: argparse.Namespace) -> JSON:
             "epochs": {"static": options.epochs, "dynamic": options.epochs}, "batch_size": options.batch_size,
             "temperature": options.temperature}
     return validated(UfcParams, {
-        "seed": options.seed, "compute": {"threads": options.threads, "device": options.device},
+        "seed": options.seed,
+        "compute": {"threads": options.threads, "device": options.device, "arithmetic": options.arithmetic},
         "data": {"name": options.dataset, "image_size": dataset.image_size, "num_val": dataset.num_val, **source},
         "budgets": [getattr(options, "ipc", 10)], **{name: COMMON[name] | own[name] for name in COMMON}},
         f"options of {options.command}").model_dump()
@@ -237,7 +244,13 @@ def validate(options: argparse.Namespace) -> bool:
         if not (root / "sets" / made / MANIFEST).is_file():
             raise ValueError(f"{root / 'sets' / made}: no such set; give the --ipc that it was made with, or make it "
                              "with --store-best-images")
-        params = read_yaml(root / "params.yaml") | {name: params[name] for name in ("compute", "validation")}
+        made_with = read_yaml(root / "params.yaml")
+        for option, own, given in (("dataset", made_with["data"]["name"], options.dataset),
+                                   ("seed", made_with["seed"], options.seed)):
+            if own != given:
+                raise ValueError(f"{root}: was made with --{option} {own}, which its students have too, not {given}. "
+                                 f"Give --{option} {own}, or make a set with the other")
+        params = made_with | {name: params[name] for name in ("compute", "validation")}
     else:
         import_teachers(params, options)
         files = sorted(root.resolve().glob("new*/*.jpg"))

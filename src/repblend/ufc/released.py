@@ -16,9 +16,13 @@ from repblend.store import fingerprint, sha256
 from repblend.ufc.data import MAX_PIXEL, ImageFiles, Normalisation, write_image_files
 from repblend.ufc.training import read_teacher, with_weights
 
-CHECKPOINTS = {"resnet18": "resnet18_E200", "mobilenet_v2": "mobilenetV2_E200", "efficientnet_b0": "efficientnet_E200",
-               "shufflenet_g2": "shufflenet_E200"}
-"""Architecture -> the released folder that holds its `ckpt.pth`."""
+CHECKPOINTS = {"resnet18": "resnet18", "mobilenet_v2": "mobilenetV2", "efficientnet_b0": "efficientnet",
+               "shufflenet_g2": "shufflenet"}
+"""Architecture -> how the released folder that holds its `ckpt.pth` begins; its epochs follow."""
+EPOCHS = (200, 100)
+"""Of CIFAR's checkpoints and of Tiny-ImageNet's."""
+WEIGHTS = ("state_dict", "model")
+"""What a checkpoint calls its weights: CIFAR's, and Tiny-ImageNet's; one of weights alone has no name for them."""
 
 
 def imported_sha256(folder: Path, files: Iterable[Path]) -> str:
@@ -91,7 +95,10 @@ def import_initial(files: list[list[Path]], target: Path, num_classes: int, imag
 def teacher_file(folder: Path, architecture: str) -> Path:
     """Return where a folder has a teacher: a workspace's own, or, where there is none, the release's checkpoint."""
     own = folder / "teachers" / f"{architecture}.safetensors"
-    return folder / CHECKPOINTS[architecture] / "ckpt.pth" if architecture in CHECKPOINTS and not own.is_file() else own
+    if own.is_file() or architecture not in CHECKPOINTS:
+        return own
+    paths = [folder / f"{CHECKPOINTS[architecture]}_E{epochs}" / "ckpt.pth" for epochs in EPOCHS]
+    return next((path for path in paths if path.is_file()), paths[0])
 
 
 def import_teacher(path: Path, architecture: str, num_classes: int, image_size: int, device: str = "cpu") -> nn.Module:
@@ -101,6 +108,7 @@ def import_teacher(path: Path, architecture: str, num_classes: int, image_size: 
     if path.suffix == ".safetensors":
         return read_teacher(path, architecture, num_classes, image_size, device)
     content = read_torch(path)
-    weights = content.get("state_dict", content) if isinstance(content, dict) else {}
+    content = content if isinstance(content, dict) else {}
+    weights = next((content[name] for name in WEIGHTS if name in content), content)
     weights = {name.removeprefix("module."): value for name, value in weights.items()}
     return with_weights(architecture, num_classes, image_size, weights, path).to(device)

@@ -127,6 +127,14 @@ def test_options_of_the_released_commands_become_parameters(command: str, sectio
     assert {name: found[name] for name in expected} == expected
 
 
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "tiny-imagenet"])
+def test_the_command_line_trains_the_teachers_of_the_profile(dataset: str) -> None:
+    found, profile = released(f"teach --dataset {dataset}"), parameters(f"ufc-{dataset}")
+    often = {"checkpoint_every": 1}
+    assert found.teachers.model_copy(update=often) == profile.teachers.model_copy(update=often)
+    assert found.compute.arithmetic == profile.compute.arithmetic
+
+
 def released(command: str) -> UfcParams:
     return UfcParams.model_validate(parameters_of(parser().parse_args(command.split())))
 

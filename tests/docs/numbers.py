@@ -224,8 +224,8 @@ def findings() -> Iterator[Bound]:
     alike = [measured(f"{cell}-50", "intra_modal_similarity_img") for cell in (
         "repblend", "repblend-with-noise+low", "repblend-without-blending", "repblend-with-noise+high")]
     assert alike[0] < alike[1] <= alike[2] < alike[3]
-    yield say("images are alike by {}, with weak noise by {} and with neither by {}; strong noise raises it to {}. What",
-              *alike)
+    yield say("images are alike by {}, with weak noise by {} and with neither by {}; strong noise raises it to {}. "
+              "What", *alike)
     yield from blending()
     with (ROOT / "paper/studies/by-hand.csv").open(encoding="utf-8", newline="") as file:
         tried = {(row["pixels"], row["iteration"]): row for row in csv.DictReader(file)}
@@ -272,8 +272,8 @@ def blending() -> Iterator[Bound]:
                           for number, seed in enumerate(SEEDS)} for arm in arms))
     low, high = apart.interval() or (0.0, 0.0)
     assert low < 0 < high
-    yield say("it leads in every set of 50 pairs, by {}, {} and {}, and in the one of 200 by {}. Three sets do not decide "
-              "it: {} at", *(f"{lead:.1f}" for lead in (*published, *large)),
+    yield say("it leads in every set of 50 pairs, by {}, {} and {}, and in the one of 200 by {}. Three sets do not "
+              "decide it: {} at", *(f"{lead:.1f}" for lead in (*published, *large)),
               f"{apart.estimate:+.1f} [{low:+.1f}, {high:+.1f}]")
     less = [_over_sets("intra_modal_similarity_img", *cell) for cell in (("+published", 50), ("", 50), ("", 100))]
     gaps = [_over_sets("modality_gap", *cell) for cell in (("+published", 50), ("", 50), ("", 100))]

@@ -266,6 +266,12 @@ def blending() -> Iterator[Bound]:
     assert claim.said == "undecided"
     yield say("all six of six**: the difference is {} at 50 pairs and {} at 100 (mean and", *(
         next(each.shown for each in claim.trials if each.where == f"{budget} pairs") for budget in (50, 100)))
+    grid = read_params(OPENMOJI / "params.yaml").grid
+    pairs = sorted(leads(f"+{pair}", budget, ("",))[0] for pair in grid.pairs for budget in grid.pair_budgets)
+    behind = [f"{-lead:.1f}" for lead in pairs if lead < 0]
+    assert pairs[-2] < 0 < pairs[-1] < 0.5 and (len(behind), len(pairs)) == (8, 9)
+    yield say("are behind in eight of nine, by {} to {} points, and ahead by {} in the ninth", behind[-1], behind[0],
+              f"{pairs[-1]:.1f}")
     published, large = leads("+published", 50), leads("+published", 200, SEEDS[:1])
     assert min(published + large) > 0
     apart = difference(*({number: SetResult(float(mean(OPENMOJI, f"{arm}+published{seed}-50")))

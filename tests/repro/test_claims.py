@@ -37,11 +37,11 @@ def found(clone: Path, name: str = "openmoji") -> dict[str, claims.Claim]:
 
 
 def test_committed_metrics_stand_in_for_records(clone: Path) -> None:
-    trial = next(each for each in found(clone)["repblend-over-lors"].trials if each.where == "200 pairs")
-    first, second = (json.loads((clone / METRICS / f"{name}-200.json").read_text()) for name in ("repblend", "lors"))
+    trial = next(each for each in found(clone)["repblend-over-coresets"].trials if each.where == "200 pairs")
+    first, second = (json.loads((clone / METRICS / f"{name}-200.json").read_text()) for name in ("repblend", "random"))
     assert trial.effect and trial.effect.estimate == pytest.approx(first["mean"] - second["mean"])
     assert trial.effect.between_students == pytest.approx((first["mean_std"]**2 + second["mean_std"]**2) ** 0.5)
-    assert trial.files == ("metrics/held-out/repblend-200.json", "metrics/held-out/lors-200.json")
+    assert trial.files == ("metrics/held-out/repblend-200.json", "metrics/held-out/random-200.json")
 
 
 def test_bytes_of_trajectories_are_those_of_the_lock(clone: Path) -> None:

@@ -303,13 +303,17 @@ def _over_sets(name: str, regime: str, budget: int) -> tuple[float, float, float
     return found.estimate, *ends
 
 
+def of_cell(cell: str) -> SetResult:
+    """Return the mean recall of a set with its students' deviation."""
+    content = json.loads((OPENMOJI / f"metrics/held-out/{cell}.json").read_text())
+    students = read_params(OPENMOJI / "params.yaml").evaluate.num_seeds
+    return SetResult(content["mean"], content["mean_std"], students)
+
+
 def encoder_sets() -> Iterator[Bound]:
     """Yield what paper/FINDINGS.md says of several sets of two methods that match the encoder."""
-    found: dict[tuple[str, str], dict[int, SetResult]] = {}
-    with (ROOT / "paper/studies/matched-encoder.csv").open(encoding="utf-8", newline="") as file:
-        for each in csv.DictReader(file):
-            found.setdefault((each["method"], each["pairs"]), {})[int(each["seed"])] = SetResult(
-                float(each["mean_recall"]), float(each["students_std"]), int(each["students"]))
+    found = {(method, str(budget)): {number: of_cell(f"{method}{seed}-{budget}") for number, seed in enumerate(SEEDS)}
+             for method in ("lors", "tesla-vl") for budget in (50, 100)}
     means = {key: [f"{each.mean:.1f}" for each in sets.values()] for key, sets in found.items()}
     apart = [difference(found["lors", pairs], found["tesla-vl", pairs]) for pairs in ("50", "100")]
     intervals = [each.interval() or (0.0, 0.0) for each in apart]
@@ -321,6 +325,14 @@ def encoder_sets() -> Iterator[Bound]:
                 for value in means[key]))
     yield say("LoRS minus TESLA-VL is {} at 50 pairs and {} at 100 (mean", *(
         f"{each.estimate:+.1f} [{low:+.1f}, {high:+.1f}]" for each, (low, high) in zip(apart, intervals, strict=True)))
+    yield say("LoRS's first sets of 50 and 100 pairs are those of iteration {} and {}, TESLA-VL's of {} and {}, of", *(
+        str(record(OPENMOJI, f"distill/{method}-{budget}")["course"]["chosen_iteration"]) for method, budget in found))
+    leads = [difference({number: of_cell(f"repblend{seed}-{pairs}") for number, seed in enumerate(SEEDS)},
+                        found["lors", pairs]) for pairs in ("50", "100")]
+    ends = [each.interval() or (0.0, 0.0) for each in leads]
+    assert all(low > 0 for low, _ in ends)
+    yield say("RepBlend minus LoRS is {} and {}. Every", *(
+        f"{each.estimate:+.1f} [{low:+.1f}, {high:+.1f}]" for each, (low, high) in zip(leads, ends, strict=True)))
     for pairs in ("50", "100"):
         best = max(each.mean for (_, number), sets in found.items() if number == pairs for each in sets.values())
         assert min(float(mean(OPENMOJI, f"repblend{seed}-{pairs}")) for seed in SEEDS) - best > 5

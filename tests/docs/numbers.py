@@ -11,7 +11,7 @@ import csv
 import json
 import re
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
@@ -274,13 +274,10 @@ def blending() -> Iterator[Bound]:
               f"{pairs[-1]:.1f}")
     published, large = leads("+published", 50), leads("+published", 200, SEEDS[:1])
     assert min(published + large) > 0
-    apart = difference(*({number: SetResult(float(mean(OPENMOJI, f"{arm}+published{seed}-50")))
-                          for number, seed in enumerate(SEEDS)} for arm in arms))
-    low, high = apart.interval() or (0.0, 0.0)
+    apart, low, high = with_ends(*(sets_of(f"{arm}+published", 50) for arm in arms))
     assert low < 0 < high
     yield say("it leads in every set of 50 pairs, by {}, {} and {}, and in the one of 200 by {}. Three sets do not "
-              "decide it: {} at", *(f"{lead:.1f}" for lead in (*published, *large)),
-              f"{apart.estimate:+.1f} [{low:+.1f}, {high:+.1f}]")
+              "decide it: {} at", *(f"{lead:.1f}" for lead in (*published, *large)), in_points(apart, low, high))
     less = [_over_sets("intra_modal_similarity_img", *cell) for cell in (("+published", 50), ("", 50), ("", 100))]
     gaps = [_over_sets("modality_gap", *cell) for cell in (("+published", 50), ("", 50), ("", 100))]
     assert [high < 0 for _, _, high in (*less, *gaps)] == [True, True, False, True, False, False]
@@ -297,45 +294,46 @@ def _over_sets(name: str, regime: str, budget: int) -> tuple[float, float, float
     """Return blending minus none in a measure after the last iteration: the mean over sets, and its interval."""
     sets = [{number: SetResult(course(f"{arm}{regime}{seed}-{budget}", name)[-1])
              for number, seed in enumerate(SEEDS)} for arm in ("repblend", "repblend-without-blending")]
-    found = difference(*sets)
+    return with_ends(*sets)
+
+
+def with_ends(first: Mapping[int, SetResult], second: Mapping[int, SetResult]) -> tuple[float, float, float]:
+    """Return the difference of two methods and the ends of its interval over sets."""
+    found = difference(first, second)
     ends = found.interval()
     assert ends is not None
     return found.estimate, *ends
 
 
-def of_cell(cell: str) -> SetResult:
-    """Return the mean recall of a set with its students' deviation."""
-    content = json.loads((OPENMOJI / f"metrics/held-out/{cell}.json").read_text())
+def in_points(estimate: float, low: float, high: float) -> str:
+    return f"{estimate:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def sets_of(method: str, budget: int) -> dict[int, SetResult]:
+    """Return the mean recall of every set of a method, with its students' deviation."""
     students = read_params(OPENMOJI / "params.yaml").evaluate.num_seeds
-    return SetResult(content["mean"], content["mean_std"], students)
+    contents = (json.loads((OPENMOJI / f"metrics/held-out/{method}{seed}-{budget}.json").read_text()) for seed in SEEDS)
+    return {number: SetResult(each["mean"], each["mean_std"], students) for number, each in enumerate(contents)}
 
 
 def encoder_sets() -> Iterator[Bound]:
     """Yield what paper/FINDINGS.md says of several sets of two methods that match the encoder."""
-    found = {(method, str(budget)): {number: of_cell(f"{method}{seed}-{budget}") for number, seed in enumerate(SEEDS)}
-             for method in ("lors", "tesla-vl") for budget in (50, 100)}
-    means = {key: [f"{each.mean:.1f}" for each in sets.values()] for key, sets in found.items()}
-    apart = [difference(found["lors", pairs], found["tesla-vl", pairs]) for pairs in ("50", "100")]
-    intervals = [each.interval() or (0.0, 0.0) for each in apart]
-    assert all(low < 0 < high for low, high in intervals)
+    found = {(method, budget): sets_of(method, budget) for method in ("lors", "tesla-vl") for budget in (50, 100)}
     say = partial(bind, "paper/FINDINGS.md")
     yield say("LoRS {}, {} and {} at 50 pairs and {}, {} and {} at 100, TESLA-VL {}, {} and {}, then {}, {} and {}. "
-              "LoRS minus",
-              *(value for key in (("lors", "50"), ("lors", "100"), ("tesla-vl", "50"), ("tesla-vl", "100"))
-                for value in means[key]))
-    yield say("LoRS minus TESLA-VL is {} at 50 pairs and {} at 100 (mean", *(
-        f"{each.estimate:+.1f} [{low:+.1f}, {high:+.1f}]" for each, (low, high) in zip(apart, intervals, strict=True)))
+              "LoRS minus", *(f"{each.mean:.1f}" for sets in found.values() for each in sets.values()))
+    apart = [with_ends(found["lors", budget], found["tesla-vl", budget]) for budget in (50, 100)]
+    assert all(low < 0 < high for _, low, high in apart)
+    yield say("LoRS minus TESLA-VL is {} at 50 pairs and {} at 100 (mean", *(in_points(*each) for each in apart))
     yield say("LoRS's first sets of 50 and 100 pairs are those of iteration {} and {}, TESLA-VL's of {} and {}, of", *(
         str(record(OPENMOJI, f"distill/{method}-{budget}")["course"]["chosen_iteration"]) for method, budget in found))
-    leads = [difference({number: of_cell(f"repblend{seed}-{pairs}") for number, seed in enumerate(SEEDS)},
-                        found["lors", pairs]) for pairs in ("50", "100")]
-    ends = [each.interval() or (0.0, 0.0) for each in leads]
-    assert all(low > 0 for low, _ in ends)
-    yield say("RepBlend minus LoRS is {} and {}. Every", *(
-        f"{each.estimate:+.1f} [{low:+.1f}, {high:+.1f}]" for each, (low, high) in zip(leads, ends, strict=True)))
-    for pairs in ("50", "100"):
-        best = max(each.mean for (_, number), sets in found.items() if number == pairs for each in sets.values())
-        assert min(float(mean(OPENMOJI, f"repblend{seed}-{pairs}")) for seed in SEEDS) - best > 5
+    ours = {budget: sets_of("repblend", budget) for budget in (50, 100)}
+    leads = [with_ends(sets, found["lors", budget]) for budget, sets in ours.items()]
+    assert all(low > 0 for _, low, _ in leads)
+    yield say("RepBlend minus LoRS is {} and {}. Every", *(in_points(*each) for each in leads))
+    for budget, sets in ours.items():
+        best = max(each.mean for (_, number), others in found.items() if number == budget for each in others.values())
+        assert min(each.mean for each in sets.values()) - best > 5
 
 
 def transfer() -> Iterator[Bound]:

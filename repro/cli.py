@@ -171,12 +171,16 @@ def tune_command(profile: ProfileOption = QUICKSTART,
                  processor_seconds: Annotated[float | None, typer.Option(
                      min=1.0, help="Of every trial, in the place of --iterations: a distillation gets as many as fit, "
                      "so that methods get the same.", show_default=False)] = None,
+                 include: Annotated[list[str] | None, typer.Option(
+                     metavar="'KEY=VALUE ...'", help="A trial with these settings, the others as they are, before "
+                     "any more are drawn: 'optimiser.lr.images=0.0005 segments=1'. May be given several times.",
+                     show_default=False)] = None,
                  write: Annotated[bool, typer.Option(
                      help="Put better settings into params.yaml, with the name of the study.")] = True) -> None:
     """Search methods' settings on the validation split. Interrupt it at any time and run it again to go on."""
     from repro import equal_searches
     raise typer.Exit(equal_searches.main(profile, None if every else method or ["repblend"], budget, minutes, trials,
-                                         iterations, processor_seconds, write))
+                                         iterations, processor_seconds, write, include or []))
 
 
 @app.command("rehearse")

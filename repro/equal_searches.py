@@ -54,7 +54,7 @@ def num_finished(file: Path, name: str) -> int:
 
 
 def main(name: str, methods: Sequence[str] | None, budget: int | None, minutes: float | None, trials: int | None,
-         iterations: int | None, processor_seconds: float | None, write: bool) -> int:
+         iterations: int | None, processor_seconds: float | None, write: bool, included: Sequence[str] = ()) -> int:
     """Search methods' settings in a profile's workspace; return the exit code.
 
     Args:
@@ -65,6 +65,7 @@ def main(name: str, methods: Sequence[str] | None, budget: int | None, minutes: 
         iterations: of a trial; by default as many as the method's own.
         processor_seconds: of a trial, in the place of iterations.
         write: whether better settings go into `params.yaml`.
+        included: settings of trials that every method gets for certain.
     """
     try:
         if iterations and processor_seconds:
@@ -79,7 +80,7 @@ def main(name: str, methods: Sequence[str] | None, budget: int | None, minutes: 
             minutes = math.inf if trials else MINUTES
         if len(cells) == 1 or trials is None:
             cell, = cells.values()
-            return tune(profile, params, cell, Limit(minutes, trials), length, write)
+            return tune(profile, params, cell, Limit(minutes, trials), length, write, included)
         total = trials
         found = {method: num_finished(profile.workspace / STUDIES / f"{length.study_of(cell)}.jsonl",
                                       f"{profile.name}/{length.study_of(cell)}") for method, cell in cells.items()}
@@ -87,7 +88,7 @@ def main(name: str, methods: Sequence[str] | None, budget: int | None, minutes: 
         def run(method: str, wanted: int) -> int:
             print(f"{method}: trial {wanted} of {total}", flush=True)
             return tune(profile, profile.params(), cells[method], Limit(minutes, wanted), length,
-                        write and wanted == total)
+                        write and wanted == total, included)
 
         return take_turns(found, total, run)
     except (ValueError, OSError) as error:

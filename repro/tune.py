@@ -199,14 +199,23 @@ def open_study(file: Path, name: str, setting: JSON) -> "optuna.Study":
 
 
 def search(study: "optuna.Study", space: Sequence[Range], seed: int, limit: Limit, evaluate: Evaluate,
-           tell: Callable[[str], None] = print) -> None:
-    """Run trials until the limit is reached; the first one of a study has the present settings."""
+           tell: Callable[[str], None] = print, included: Sequence[Mapping[str, float]] = ()) -> None:
+    """Run trials until the limit is reached; the first one of a study has the present settings.
+
+    Args:
+        included: what further trials have for certain, the next ones that the study gets. Settings that one does not
+            name are as they are.
+    """
     import optuna
 
+    present = {each.key: each.now for each in space}
     while _goes_on(finished(study), limit):
         done = len(finished(study))
-        if not done and not study.get_trials(states=(optuna.trial.TrialState.WAITING,)):
-            study.enqueue_trial({each.key: each.now for each in space})
+        settled = [trial.system_attrs.get("fixed_params") for trial in study.get_trials(
+            states=(optuna.trial.TrialState.WAITING, optuna.trial.TrialState.COMPLETE))]
+        for fixed in ([present] if not done else []) + [{**present, **values} for values in included]:
+            if fixed not in settled:  # one that a kill ended comes again
+                study.enqueue_trial(fixed)
         study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, multivariate=False,
                                                    seed=seed_of(seed, study.study_name, done))
         trial = study.ask()
@@ -218,6 +227,31 @@ def search(study: "optuna.Study", space: Sequence[Range], seed: int, limit: Limi
         study.tell(trial, 0.0 if outcome.value is None else outcome.value)  # no recall is lower
         tell(f"trial {done}: {'diverged' if outcome.value is None else f'{outcome.value:.2f} %'} in "
              f"{outcome.seconds:.0f} s, {_shown(values)}")
+
+
+def read_included(words: str, space: Sequence[Range]) -> dict[str, float]:
+    """Return the settings of a trial that somebody asks for, from `KEY=VALUE KEY=VALUE`.
+
+    Raises:
+        ValueError: one is no setting of this space, no number of its kind, or outside its range.
+    """
+    found: dict[str, float] = {}
+    ranges = {each.key: each for each in space}
+    for word in words.split():
+        key, _, value = word.partition("=")
+        if (each := ranges.get(key)) is None:
+            raise ValueError(f"--include {word}: expected KEY=VALUE with one of {', '.join(ranges)}")
+        try:
+            found[key] = int(value) if each.whole else float(value)
+        except ValueError:
+            raise ValueError(f"--include {word}: expected a {'whole ' * each.whole}number") from None
+    settings = {each.key: each.now for each in space} | found
+    for each in space:
+        high = each.high - (settings[each.last_with] - 1 if each.last_with else 0)
+        if not each.low <= settings[each.key] <= high:
+            raise ValueError(f"--include {words}: {each.key} is {settings[each.key]:g} then; this search looks from "
+                             f"{each.low:g} to {high:g}")
+    return found
 
 
 def finished(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
@@ -304,14 +338,17 @@ def tunable(name: str) -> tuple[Profile, Params]:
     return profile, profile.params()
 
 
-def tune(profile: Profile, params: Params, cell: Cell, limit: Limit, length: Length, write: bool) -> int:
+def tune(profile: Profile, params: Params, cell: Cell, limit: Limit, length: Length, write: bool,
+         included: Sequence[str] = ()) -> int:
     """Search a cell's settings in a profile's workspace; return the exit code.
 
     Args:
+        included: settings of trials that are made for certain, as `read_included` reads them.
         write: whether better settings go into `params.yaml`.
 
     Raises:
-        ValueError: there is no such method, or the study at hand is of something else.
+        ValueError: there is no such method, the study at hand is of something else, or a trial that is asked for is
+            outside of its ranges.
     """
     workspace, name = profile.workspace, length.study_of(cell)
     space_of(cell, params, 1)  # a wrong method is told before experts are trained for it
@@ -321,10 +358,11 @@ def tune(profile: Profile, params: Params, cell: Cell, limit: Limit, length: Len
     with only_writer(workspace / f"checkpoints/locks/tune-{name}.lock", f"study {file.name}"):
         study = open_study(file, f"{profile.name}/{name}", setting_of(workspace, params, cell, length))
         space = space_kept(study, cell, params, _last_snapshot(workspace, params, cell))
+        asked = [read_included(words, space) for words in included]
         fixed = length.changes(cell, params)
         with Worker(workspace) as worker:
             search(study, space, params.seed, limit,
-                   lambda values: worker.trial(cell, {**values, **fixed}, length.processor_seconds))
+                   lambda values: worker.trial(cell, {**values, **fixed}, length.processor_seconds), included=asked)
             done = finished(study)
             worker.ask({"plot": str(file.parent), "name": name, "points": [
                 (number, trial.value, trial.user_attrs["values"]) for number, trial in enumerate(done)]})

@@ -34,6 +34,7 @@ from repro.tune import (
     finished,
     open_study,
     rate,
+    read_included,
     search,
     seed_of,
     space_of,
@@ -100,6 +101,39 @@ def test_a_study_goes_on_where_its_limit_was_and_another_seed_proposes_other_tri
     assert run(tmp_path / "a.jsonl", 5) == twelve[:5] and run(tmp_path / "a.jsonl", 12) == twelve
     assert run(tmp_path / "b.jsonl", 3, seed=1)[1:] != twelve[1:3]
     assert seed_of(0, "a/b", 1) != seed_of(0, "a/b", 2)
+
+
+def test_trials_that_are_asked_for_come_first_and_once_whatever_stopped_the_search(tmp_path: Path) -> None:
+    file, calls = tmp_path / "study.jsonl", list[Mapping[str, Any]]()
+    included = [read_included("initial_lr_img=0.03", SPACE), read_included("max_start=3 expert_span=4", SPACE)]
+
+    def stops(values: Mapping[str, Any]) -> Outcome:
+        calls.append(values)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return pretended(values)
+
+    with pytest.raises(KeyboardInterrupt):
+        search(open_study(file, "x", {}), SPACE, 0, FOREVER, stops, lambda line: None, included)
+    for trials in (2, 5):
+        search(open_study(file, "x", {}), SPACE, 0, FOREVER._replace(trials=trials), stops, lambda line: None, included)
+    tried = [trial.user_attrs["values"] for trial in finished(open_study(file, "x", {}))]
+    first, wanted, other = tried[:3]
+    assert first == {"max_start": 2, "expert_span": 3, "initial_lr_img": 0.05}
+    assert sorted([wanted, other], key=str) == [{"max_start": 2, "expert_span": 3, "initial_lr_img": 0.03},
+                                                {"max_start": 3, "expert_span": 4, "initial_lr_img": 0.05}]
+    assert len(tried) == 5 and all(each not in tried[:3] for each in tried[3:])
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ("lr=1", "expected KEY=VALUE with one of max_start, expert_span, initial_lr_img"),
+    ("max_start=1.5", "expected a whole number"), ("initial_lr_img=", "expected a number"),
+    ("initial_lr_img=1", "initial_lr_img is 1 then; this search looks from 0.025 to 0.1"),
+    ("initial_lr_img=nan", "initial_lr_img is nan then"),
+    ("max_start=4 expert_span=4", "expert_span is 4 then; this search looks from 1 to 3")])
+def test_a_trial_outside_of_the_search_is_refused(words: str, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        read_included(words, SPACE)
 
 
 def test_minutes_are_those_of_all_trials_and_no_trial_begins_that_would_exceed_them(tmp_path: Path) -> None:

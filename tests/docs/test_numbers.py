@@ -8,7 +8,8 @@ import pytest
 
 from tests.docs import numbers
 from tests.docs.documents import ROOT
-from tests.docs.numbers import OPENMOJI, Bound, findings, glyphs, held_out, readme
+from tests.docs.numbers import findings, glyphs, readme
+from tests.docs.recorded import OPENMOJI, Bound, held_out
 
 
 @pytest.mark.parametrize("of_document", [readme, findings, glyphs])

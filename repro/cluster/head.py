@@ -208,17 +208,36 @@ class Course:
         """Record a stage that needs no job, else prepare its jobs; return whether it was recorded."""
         if self.recorder.is_up_to_date(stage):
             self.settle(stage, None)
-        elif key := self.recorder.record(stage):
-            self.keys[stage] = key
-            parts = self.profile.parts(stage)
-            self.missing_parts[stage] = {part for part in range(parts) if not self.is_done(stage, part)}
-            self.ready.extend((stage, part) for part in sorted(self.missing_parts[stage]))
-            if not self.missing_parts[stage]:
-                self.ready.append((stage, None))
-        else:
+        elif (work := self.recorder.record(stage)).is_recorded:
             self.say(f"{stage}: from the cache")
-            self.settle(stage, None)
+            self.settle(stage, self.keep_earlier(stage, work.key))
+        else:
+            self.prepare(stage, work.key)
         return stage in self.done
+
+    def keep_earlier(self, stage: str, key: str) -> Hardware | None:
+        """Put the run of a job that ended while no head was there into `runs.jsonl`; return what it computed on."""
+        job = self.done_job(stage, None, key)
+        if job is None or job.ran is None or job.ran.run is None:
+            return None
+        self.count_parts(stage, key)
+        self.keep(stage, job.ran.run)
+        return job.ran.hardware
+
+    def prepare(self, stage: str, key: str) -> None:
+        """Line up what a stage still needs. Jobs of an earlier run that go on are waited for at once: they take their
+        places whether or not their turn has come.
+        """
+        self.keys[stage] = key
+        self.missing_parts[stage] = self.count_parts(stage, key)
+        tasks: list[int | None] = [*sorted(self.missing_parts[stage])] or [None]
+        self.ready.extend((stage, part) for part in tasks if not self.adopt(self.task(stage, part), key))
+
+    def count_parts(self, stage: str, key: str) -> set[int]:
+        """Add up what earlier jobs took for parts of a stage; return the parts that are missing."""
+        jobs = {part: self.done_job(stage, part, key) for part in range(self.profile.parts(stage))}
+        self.part_seconds[stage] = sum(job.seconds or 0.0 for job in jobs.values() if job)
+        return {part for part, job in jobs.items() if job is None}
 
     def settle(self, stage: str, hardware: Hardware | None) -> None:
         """Count a stage as recorded; the first result says on which kind of hardware all others have to be computed."""
@@ -232,10 +251,10 @@ class Course:
         """Return a stage as `runs.jsonl` names it: `distill@repblend-100` of `distill-variant@...`."""
         return "@".join(self.recorder.command(stage).split()[3:])  # of: python -m PACKAGE STAGE [CELL]
 
-    def is_done(self, stage: str, part: int) -> bool:
-        """Whether an earlier job has done a part of exactly this work."""
+    def done_job(self, stage: str, part: int | None, key: str) -> Job | None:
+        """Return the job that has done exactly this work, if one has."""
         job = read_job(job_folder(self.workspace, job_name(stage, part)))
-        return job is not None and job.state is State.DONE and job.submission.key == self.keys[stage]
+        return job if job is not None and job.state is State.DONE and job.submission.key == key else None
 
     # Submitting.
 
@@ -362,7 +381,7 @@ class Course:
                 self.ready.append((stage, None))
         elif not self.way.is_mixed and self.kind and ran.hardware != self.kind:
             self.fail(stage, other_kind(ran.hardware, self.kind), job)
-        elif self.recorder.record(stage):
+        elif not self.recorder.record(stage).is_recorded:
             self.fail(stage, "its job is done, but the shared cache has no result of it. Is the cache on a disk that "
                       "all nodes see, and were its inputs left alone?", job)
         else:

@@ -11,13 +11,22 @@ import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from repblend.runtime.locked import LOCK
 from repblend.store import fingerprint, write_bytes
 from repro.artifacts.remote import one_line
 from repro.guarded_dvc import loading_only, lock_entries, lock_text, write_changed_stages, write_files_whole
 from repro.workspace import named_stages
+
+
+class Work(NamedTuple):
+    """What a stage computes."""
+
+    key: str
+    """The SHA-256 that identifies it."""
+    is_recorded: bool
+    """Whether its outputs are in the workspace and in `dvc.lock` now."""
 
 
 class NotComputed(Exception):
@@ -94,10 +103,9 @@ class Recorder:
         with contextlib.chdir(self._lock.parent), self._repo.lock:  # DVC takes some paths from where it runs
             return not self._stages[name].changed()
 
-    def record(self, name: str) -> str | None:
-        """Take a stage's outputs over from the run cache, into the workspace and `dvc.lock`. Return None, or, where the
-        run cache does not have them, the SHA-256 that identifies the work. Old outputs are removed then, as before a
-        stage runs.
+    def record(self, name: str) -> Work:
+        """Take a stage's outputs over from the run cache, into the workspace and `dvc.lock`. Where the run cache does
+        not have them, old outputs are removed, as before a stage runs.
 
         Raises:
             ValueError: DVC stopped.
@@ -112,13 +120,13 @@ class Recorder:
                 with _nothing_computed():
                     stage.run()
             except NotComputed:
-                key = _work_of(stage)
+                missing = Work(_work_of(stage), is_recorded=False)
                 for dep, hash_info, meta in inputs:  # so that DVC does not take old outputs for those of new inputs
                     dep.hash_info, dep.meta = hash_info, meta
-                return key
+                return missing
             stage.dump(update_pipeline=False)
             self._order_lock()
-            return None
+            return Work(_work_of(stage), is_recorded=True)
 
     def _order_lock(self) -> None:
         """Give dvc.lock the order of a run without jobs: what was there keeps its place, the rest follows as planned,

@@ -13,7 +13,7 @@ import pytest
 
 from repblend.params.reading import read_yaml
 from repblend.records.base import Machine, Run
-from repblend.runtime.provenance import processor
+from repblend.runtime.provenance import processor, read_runs
 from repro.cluster.head import Way, run_on
 from repro.cluster.jobs import State, read_jobs
 from repro.cluster.settings import On
@@ -173,15 +173,56 @@ def test_ctrl_c_leaves_jobs_of_this_machine_running_and_kills_are_tried_again(to
     assert toy.jobs()["slow"].submission.attempt == 2 and nothing_was_repeated(toy)
 
 
+def test_a_job_of_an_earlier_run_keeps_its_gpu_whichever_stage_is_next(toy: Toy) -> None:
+    toy.settings(visible_gpus=[0])
+    (toy.folder / "slow.py").write_text(SLOW_PY)
+    toy.define(a=FIRST, other=("cp records/a.txt records/other.txt", ["a"]), slow=SLOW)
+    toy.also_depends("slow", "slow.py")
+    head = toy.start("--on", "gpus", "slow")
+    reach(toy, 2)
+    os.killpg(head.pid, signal.SIGINT)
+    head.wait(timeout=PATIENCE_S)
+    head = toy.start("--on", "gpus")
+    wait_until(lambda: "of an earlier run goes on" in toy.output(), toy)
+    reach(toy, steps_of(toy) + 10)
+    assert "other" not in toy.jobs()
+    (toy.folder / "checkpoints/go").touch()
+    assert head.wait(timeout=PATIENCE_S) == 0, toy.output()
+    jobs = toy.jobs()
+    assert jobs["slow"].ran.ended <= jobs["other"].ran.started and nothing_was_repeated(toy)
+
+
+def test_a_job_that_ended_while_no_head_was_there_leaves_its_run(toy: Toy) -> None:
+    run = a_run("slow")
+    (toy.folder / "slow.py").write_text(
+        SLOW_PY + f"with Path('runs.jsonl').open('a') as file:\n    file.write({run.model_dump_json()!r} + '\\n')\n")
+    toy.define(a=FIRST, slow=SLOW)
+    toy.also_depends("slow", "slow.py")
+    older = run.model_copy(update={"started": "2025-01-01T00:00:00+00:00"})
+    (toy.folder / "runs.jsonl").write_text(older.model_dump_json() + "\n")
+    head = toy.start("--on", "gpus", "--mixed")
+    reach(toy, 2)
+    os.killpg(head.pid, signal.SIGINT)
+    head.wait(timeout=PATIENCE_S)
+    (toy.folder / "checkpoints/go").touch()
+    wait_until(lambda: toy.jobs()["slow"].state is State.DONE, toy)
+    assert "slow: from the cache" in toy.run("--on", "gpus", "--mixed")
+    assert [each.started for each in read_runs(toy.folder / "runs.jsonl")] == [run.started]
+
+
+def a_run(stage: str) -> Run:
+    """Return a run of a stage on a processor that there is not."""
+    return Run(stage=stage, commit=None, dirty=None, image_digest=None, started="2026-01-01T00:00:00+00:00",
+               wall_seconds=1.0, peak_memory_mib=1.0, python="3.11",
+               machine=Machine(processor="Abacus 9000", cores=1, system="none"))
+
+
 def test_another_kind_of_hardware_is_refused_unless_mixed(toy: Toy) -> None:
     (toy.folder / "experts.py").write_text("from pathlib import Path\nPath('records').mkdir()\n"
                                            "Path('records/a.txt').write_text('1')\n")
     toy.define(a=("python -m experts a", []), b=("printenv REPBLEND_MIXED GOMP_SPINCOUNT > records/b.txt", ["a"]))
     subprocess.run([sys.executable, "-m", "dvc", "repro", "-q", "a"], cwd=toy.folder, check=True)
-    run = Run(stage="a", commit=None, dirty=None, image_digest=None, started="2026-01-01T00:00:00+00:00",
-              wall_seconds=1.0, peak_memory_mib=1.0, python="3.11",
-              machine=Machine(processor="Abacus 9000", cores=1, system="none"))
-    (toy.folder / "runs.jsonl").write_text(run.model_dump_json() + "\n")
+    (toy.folder / "runs.jsonl").write_text(a_run("a").model_dump_json() + "\n")
     output = toy.run("--on", "gpus", expect=1)
     assert f"computed on {processor()}, while the other results of the workspace are from Abacus 9000" in output
     assert toy.jobs()["b"].state is State.REFUSED and not (toy.folder / "records/b.txt").exists()

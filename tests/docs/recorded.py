@@ -17,6 +17,7 @@ from repblend.titles import title
 from tests.docs.documents import ROOT
 
 QUICKSTART, OPENMOJI, GLYPHS = ROOT, ROOT / "profiles/openmoji", ROOT / "profiles/ufc-glyphs"
+SECOND_SPLIT = ROOT / "profiles/openmoji-fold-1"
 SHIPPED = ROOT / "artifacts/files/md5"
 NUMBER = r"([^|\n]{1,60}?)"
 SEEDS = ("", "+seed-1", "+seed-2")

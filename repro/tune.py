@@ -63,6 +63,10 @@ class Range:
     last_with: str | None = None
     """Another whole number that this one must not exceed `high` with, less one: segments end at the last snapshot."""
 
+    def most(self, values: Mapping[str, float]) -> float:
+        """Return the upper end beside the values of other settings."""
+        return self.high - (values[self.last_with] - 1 if self.last_with else 0)
+
 
 class Outcome(NamedTuple):
     """What a trial gave."""
@@ -203,17 +207,15 @@ def search(study: "optuna.Study", space: Sequence[Range], seed: int, limit: Limi
     """Run trials until the limit is reached; the first one of a study has the present settings.
 
     Args:
-        included: what further trials have for certain, the next ones that the study gets. Settings that one does not
-            name are as they are.
+        included: what further trials have for certain, the next ones that the study gets.
     """
     import optuna
 
-    present = {each.key: each.now for each in space}
     while _goes_on(finished(study), limit):
         done = len(finished(study))
         settled = [trial.system_attrs.get("fixed_params") for trial in study.get_trials(
             states=(optuna.trial.TrialState.WAITING, optuna.trial.TrialState.COMPLETE))]
-        for fixed in ([present] if not done else []) + [{**present, **values} for values in included]:
+        for fixed in [*([] if done else [present(space)]), *included]:
             if fixed not in settled:  # one that a kill ended comes again
                 study.enqueue_trial(fixed)
         study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, multivariate=False,
@@ -229,29 +231,31 @@ def search(study: "optuna.Study", space: Sequence[Range], seed: int, limit: Limi
              f"{outcome.seconds:.0f} s, {_shown(values)}")
 
 
+def present(space: Sequence[Range]) -> dict[str, float]:
+    """Return all settings as they are."""
+    return {each.key: each.now for each in space}
+
+
 def read_included(words: str, space: Sequence[Range]) -> dict[str, float]:
-    """Return the settings of a trial that somebody asks for, from `KEY=VALUE KEY=VALUE`.
+    """Return all settings of a trial that somebody asks for, from `KEY=VALUE KEY=VALUE`; others are as they are.
 
     Raises:
         ValueError: one is no setting of this space, no number of its kind, or outside its range.
     """
-    found: dict[str, float] = {}
-    ranges = {each.key: each for each in space}
+    settings, ranges = present(space), {each.key: each for each in space}
     for word in words.split():
         key, _, value = word.partition("=")
         if (each := ranges.get(key)) is None:
             raise ValueError(f"--include {word}: expected KEY=VALUE with one of {', '.join(ranges)}")
         try:
-            found[key] = int(value) if each.whole else float(value)
+            settings[key] = int(value) if each.whole else float(value)
         except ValueError:
             raise ValueError(f"--include {word}: expected a {'whole ' * each.whole}number") from None
-    settings = {each.key: each.now for each in space} | found
     for each in space:
-        high = each.high - (settings[each.last_with] - 1 if each.last_with else 0)
-        if not each.low <= settings[each.key] <= high:
+        if not each.low <= settings[each.key] <= each.most(settings):
             raise ValueError(f"--include {words}: {each.key} is {settings[each.key]:g} then; this search looks from "
-                             f"{each.low:g} to {high:g}")
-    return found
+                             f"{each.low:g} to {each.most(settings):g}")
+    return settings
 
 
 def finished(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
@@ -278,8 +282,8 @@ def propose(trial: "optuna.Trial", space: Sequence[Range]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for each in space:
         if each.whole:
-            high = each.high - (values[each.last_with] - 1 if each.last_with else 0)
-            values[each.key] = trial.suggest_int(each.key, int(each.low), max(int(each.low), int(high)), log=each.log)
+            high = max(int(each.low), int(each.most(values)))
+            values[each.key] = trial.suggest_int(each.key, int(each.low), high, log=each.log)
         else:
             values[each.key] = float(f"{trial.suggest_float(each.key, each.low, each.high, log=each.log):.{DIGITS}g}")
     return values

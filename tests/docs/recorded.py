@@ -68,6 +68,11 @@ def deviation(workspace: Path, cell: str) -> str:
     return held_out(workspace, cell, "{mean_std:.1f}")
 
 
+def exact(workspace: Path, cell: str, value: str = "mean") -> float:
+    """Return a value of the held-out protocol as it is recorded, for differences."""
+    return float(held_out(workspace, cell, f"{{{value}}}"))
+
+
 def table(workspace: Path, corner: str, methods: Sequence[str], budgets: Sequence[int]) -> tuple[str, ...]:
     """Return a table of recalls as Markdown with `{}` in its cells, and what belongs there."""
     return (template([corner, *(f"{budget} pairs" for budget in budgets)], map(title, methods)),
